@@ -1,0 +1,474 @@
+//! One URL, and everything that a request to it needs: connection, time-outs, rights, pace, count, retries.
+//!
+//! The official SDK runs over an [`Endpoint`] as its transport. It never sees a SAS: its clients are built on
+//! the bare URL, and the endpoint puts the query back, byte for byte, on the way out (the SDK would sort and
+//! re-encode it). Nor does it hold a token: the endpoint adds the bearer header.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request as SdkRequest};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::failure::{CallError, CallResult, Cause, ServiceReply};
+use super::meter::Meter;
+use super::pace::Pace;
+use super::resource::Resource;
+use super::retry::{Retry, RetryPolicy};
+
+/// The service version that every request asks for: the newest with recorded traffic behind the facts that
+/// this client is built on.
+pub const SERVICE_VERSION: &str = "2021-12-02";
+
+/// Scope of tokens for storage accounts.
+const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
+/// Scope of tokens for disks that demand SAS and token together. The two slashes are meant: the audience ends
+/// in one (azcopy asks for the same).
+const DISK_SCOPE: &str = "https://disk.azure.com//.default";
+/// What the challenge of such a disk names.
+const DISK_AUDIENCE: &str = "https://disk.azure.com/";
+
+/// How long each part of an attempt may take. No attempt is without a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// From the first byte sent to the reply's headers, and for a chunk to its last byte. In the field a 4 MiB
+    /// Put Page is given up by the service after about two minutes.
+    pub call: Duration,
+    /// Between two pieces of a reply.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(15), call: Duration::from_secs(150), stall: Duration::from_secs(60) }
+    }
+}
+
+/// What all endpoints of a run share.
+#[derive(Clone)]
+pub struct Client {
+    remote: reqwest::Client,
+    loopback: reqwest::Client,
+    /// Limits of one attempt.
+    pub timeouts: Timeouts,
+    /// Limits of one call.
+    pub retry: RetryPolicy,
+    /// Where Entra tokens come from, when a URL has no SAS or a disk demands both.
+    pub tokens: Option<Arc<dyn TokenCredential>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("timeouts", &self.timeouts).field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client with the given limits.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up on this machine.
+    pub fn new(
+        timeouts: Timeouts,
+        retry: RetryPolicy,
+        tokens: Option<Arc<dyn TokenCredential>>,
+    ) -> crate::Result<Self> {
+        let build = |builder: reqwest::ClientBuilder| {
+            builder
+                .connect_timeout(timeouts.connect)
+                .tcp_keepalive(Duration::from_secs(30))
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("snapferry/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| {
+                    crate::Error::new(crate::ErrorKind::Internal, "set up the HTTP client", describe(error))
+                })
+        };
+        Ok(Self {
+            remote: build(reqwest::Client::builder())?,
+            // A proxy from the environment is not for this machine.
+            loopback: build(reqwest::Client::builder().no_proxy())?,
+            timeouts,
+            retry,
+            tokens,
+        })
+    }
+}
+
+/// Which `Authorization` header goes with the SAS, if any.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bearer {
+    None = 0,
+    Storage = 1,
+    Disk = 2,
+}
+
+/// A request of our own: what the SDK has no call for, and page data.
+pub(crate) struct Request {
+    pub(crate) call: &'static str,
+    pub(crate) method: reqwest::Method,
+    /// Own query parameters, encoded, appended after the SAS.
+    pub(crate) query: Cow<'static, str>,
+    pub(crate) headers: Vec<(&'static str, Secretive)>,
+    pub(crate) body: Vec<Bytes>,
+    /// Bytes that the reply is expected to hold, for the pace.
+    pub(crate) reply_bytes: u64,
+}
+
+/// A header value that may be a secret.
+pub(crate) enum Secretive {
+    Plain(String),
+    Secret(String),
+}
+
+impl From<String> for Secretive {
+    fn from(text: String) -> Self {
+        Self::Plain(text)
+    }
+}
+
+impl From<&str> for Secretive {
+    fn from(text: &str) -> Self {
+        Self::Plain(text.to_owned())
+    }
+}
+
+/// See the module.
+pub struct Endpoint {
+    resource: Resource,
+    http: reqwest::Client,
+    timeouts: Timeouts,
+    retry: RetryPolicy,
+    tokens: Option<Arc<dyn TokenCredential>>,
+    bearer: AtomicU8,
+    pace: Arc<Pace>,
+    meter: Arc<Meter>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("resource", &self.resource).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint for `resource`.
+    pub fn new(resource: Resource, client: &Client, pace: Arc<Pace>, meter: Arc<Meter>) -> Arc<Self> {
+        let http = if resource.is_loopback() { &client.loopback } else { &client.remote }.clone();
+        let bearer = if resource.is_signed() { Bearer::None } else { Bearer::Storage };
+        Arc::new(Self {
+            resource,
+            http,
+            timeouts: client.timeouts,
+            retry: client.retry,
+            tokens: client.tokens.clone(),
+            bearer: AtomicU8::new(bearer as u8),
+            pace,
+            meter,
+        })
+    }
+
+    pub(crate) fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    pub(crate) fn retry(&self) -> Retry<'_> {
+        Retry { policy: self.retry, meter: &self.meter }
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    pub(crate) fn error(&self, call: &'static str, cause: Cause) -> CallError {
+        CallError::new(call, &self.resource, cause)
+    }
+
+    /// Whether this disk demands a token besides the SAS, as far as is known; remembers it when `error` says so.
+    pub(crate) fn learns_to_send_token(&self, error: &CallError) -> bool {
+        let Cause::Service(reply) = &error.cause else { return false };
+        let asked = reply.challenge.as_deref().is_some_and(|challenge| challenge.contains(DISK_AUDIENCE));
+        asked
+            && self.tokens.is_some()
+            && self.bearer.swap(Bearer::Disk as u8, Ordering::Relaxed) != Bearer::Disk as u8
+    }
+
+    /// Makes one attempt and hands back a reply of success, its body unread.
+    pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
+        let call = request.call;
+        let body_len: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
+        self.pace.admit(body_len.max(request.reply_bytes)).await;
+        let mut headers = self.common_headers(call).await?;
+        for (name, value) in &request.headers {
+            let (text, secret) = match value {
+                Secretive::Plain(text) => (text, false),
+                Secretive::Secret(text) => (text, true),
+            };
+            let mut value = self.header_value(call, text)?;
+            value.set_sensitive(secret);
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let url = self.url(self.resource.base(), &request.query);
+        let mut builder = self.http.request(request.method.clone(), url).headers(headers);
+        if request.method == reqwest::Method::PUT {
+            builder = builder.header(reqwest::header::CONTENT_LENGTH, body_len);
+        }
+        if body_len > 0 {
+            let frames = request.body.clone();
+            let stream = futures::stream::iter(frames.into_iter().map(Ok::<_, std::convert::Infallible>));
+            builder = builder.body(reqwest::Body::wrap_stream(stream));
+        }
+        self.meter.sent(body_len);
+        let response = self.bounded(call, self.timeouts.call, builder.send()).await?;
+        let status = response.status();
+        tracing::trace!(call, role = %self.resource.role(), status = status.as_u16(), "reply");
+        if status.is_success() {
+            return Ok(response);
+        }
+        Err(self.error(call, Cause::Service(self.read_error(response).await)))
+    }
+
+    /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.
+    pub(crate) async fn read_frames(
+        &self,
+        call: &'static str,
+        response: reqwest::Response,
+        expected: u64,
+    ) -> CallResult<Vec<Bytes>> {
+        let reading = async {
+            let mut frames = Vec::new();
+            let mut length = 0;
+            let mut stream = response.bytes_stream();
+            while let Some(frame) = self.next_frame(call, &mut stream).await? {
+                length += frame.len() as u64;
+                if length > expected {
+                    break;
+                }
+                frames.push(frame);
+            }
+            if length == expected {
+                Ok(frames)
+            } else {
+                let why = format!("the body has {length} bytes or more where {expected} were asked for");
+                Err(self.error(call, Cause::Corrupt(why)))
+            }
+        };
+        tokio::time::timeout(self.timeouts.call, reading)
+            .await
+            .unwrap_or_else(|_| Err(self.error(call, self.too_slow(self.timeouts.call))))
+    }
+
+    /// The next piece of a body, or `None` at its end. Fails when none comes for the stall time.
+    pub(crate) async fn next_frame(
+        &self,
+        call: &'static str,
+        stream: &mut (impl futures::Stream<Item = reqwest::Result<Bytes>> + Unpin),
+    ) -> CallResult<Option<Bytes>> {
+        let next = tokio::time::timeout(self.timeouts.stall, stream.next())
+            .await
+            .map_err(|_| self.error(call, self.too_slow(self.timeouts.stall)))?;
+        match next {
+            Some(Ok(frame)) => {
+                self.meter.received(frame.len() as u64);
+                Ok(Some(frame))
+            }
+            Some(Err(error)) => Err(self.error(call, Cause::Broken(describe(error)))),
+            None => Ok(None),
+        }
+    }
+
+    async fn read_error(&self, response: reqwest::Response) -> ServiceReply {
+        const MOST: usize = 64 << 10;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let mut body = BytesMut::new();
+        let mut stream = response.bytes_stream();
+        while let Ok(Ok(Some(frame))) =
+            tokio::time::timeout(self.timeouts.stall, self.next_frame("error reply", &mut stream)).await
+        {
+            body.extend_from_slice(&frame);
+            if body.len() > MOST {
+                break;
+            }
+        }
+        ServiceReply::parse(status, |name| headers.get(name).and_then(|value| value.to_str().ok()), &body)
+    }
+
+    /// Scheme, host and path, then the SAS as it was given, then our own parameters.
+    fn url(&self, base: &Url, own: &str) -> String {
+        let sas = self.resource.query().expose();
+        let query = [sas, own].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("&");
+        if query.is_empty() { base.to_string() } else { format!("{base}?{query}") }
+    }
+
+    async fn common_headers(&self, call: &'static str) -> CallResult<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ms-version", HeaderValue::from_static(SERVICE_VERSION));
+        let id = uuid::Uuid::new_v4().to_string();
+        headers.insert("x-ms-client-request-id", self.header_value(call, &id)?);
+        if let Some(token) = self.bearer_header(call).await? {
+            headers.insert(reqwest::header::AUTHORIZATION, token);
+        }
+        Ok(headers)
+    }
+
+    async fn bearer_header(&self, call: &'static str) -> CallResult<Option<HeaderValue>> {
+        let kind = self.bearer.load(Ordering::Relaxed);
+        if kind == Bearer::None as u8 {
+            return Ok(None);
+        }
+        let scope = if kind == Bearer::Disk as u8 { DISK_SCOPE } else { STORAGE_SCOPE };
+        if !self.resource.may_see_token() {
+            let why = "a token is not sent to a host that is not Azure's; give a URL with a SAS".to_owned();
+            return Err(self.error(call, Cause::Token(why)));
+        }
+        let Some(tokens) = &self.tokens else {
+            let why = "the URL has no SAS, and no sign-in was given".to_owned();
+            return Err(self.error(call, Cause::Token(why)));
+        };
+        let token = tokio::time::timeout(self.timeouts.call, tokens.get_token(&[scope], None))
+            .await
+            .map_err(|_| self.error(call, Cause::Token("the sign-in did not answer".to_owned())))?
+            .map_err(|error| self.error(call, Cause::Token(super::failure::scrub(&error.to_string()))))?;
+        let mut value = self.header_value(call, &format!("Bearer {}", token.token.secret()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn header_value(&self, call: &'static str, text: &str) -> CallResult<HeaderValue> {
+        HeaderValue::from_str(text)
+            .map_err(|_| self.error(call, Cause::Protocol("a header value holds control characters".to_owned())))
+    }
+
+    async fn bounded<T>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        work: impl Future<Output = reqwest::Result<T>>,
+    ) -> CallResult<T> {
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if error.is_connect() => Err(self.error(call, Cause::Connect(describe(error)))),
+            Ok(Err(error)) => Err(self.error(call, Cause::Broken(describe(error)))),
+            Err(_) => Err(self.error(call, self.too_slow(limit))),
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn too_slow(&self, limit: Duration) -> Cause {
+        Cause::Broken(format!("nothing came for {} s", limit.as_secs_f32()))
+    }
+}
+
+/// The chain of causes without the URL, which holds the SAS.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    super::failure::scrub(&text)
+}
+
+#[async_trait]
+impl HttpClient for Endpoint {
+    /// One attempt of an SDK call. The body is buffered: page data does not come this way.
+    async fn execute_request(&self, request: &SdkRequest) -> azure_core::Result<AsyncRawResponse> {
+        const CALL: &str = "SDK call";
+        self.execute(CALL, request).await.map_err(|error| {
+            azure_core::Error::with_error(azure_core::error::ErrorKind::Io, error, "the call failed")
+        })
+    }
+}
+
+impl Endpoint {
+    async fn execute(&self, call: &'static str, request: &SdkRequest) -> CallResult<AsyncRawResponse> {
+        let Body::Bytes(body) = request.body() else {
+            return Err(self.error(call, Cause::Protocol("the SDK sent a stream".to_owned())));
+        };
+        self.pace.admit(body.len() as u64).await;
+        let mut headers = HeaderMap::new();
+        for (name, value) in request.headers().iter() {
+            if let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) {
+                headers.insert(name, self.header_value(call, value.as_str())?);
+            }
+        }
+        headers.extend(self.common_headers(call).await?);
+        let mut base = request.url().clone();
+        base.set_query(None);
+        let url = self.url(&base, request.url().query().unwrap_or_default());
+        let method = match request.method() {
+            Method::Delete => reqwest::Method::DELETE,
+            Method::Get => reqwest::Method::GET,
+            Method::Head => reqwest::Method::HEAD,
+            Method::Patch => reqwest::Method::PATCH,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            other => return Err(self.error(call, Cause::Protocol(format!("the SDK used method {other}")))),
+        };
+        let mut builder = self.http.request(method.clone(), url).headers(headers);
+        if method == reqwest::Method::PUT {
+            builder = builder.header(reqwest::header::CONTENT_LENGTH, body.len());
+        }
+        if !body.is_empty() {
+            builder = builder.body(body.clone());
+        }
+        self.meter.sent(body.len() as u64);
+        let response = self.bounded(call, self.timeouts.call, builder.send()).await?;
+        let status = response.status().as_u16();
+        let mut reply_headers = azure_core::http::headers::Headers::new();
+        for (name, value) in response.headers() {
+            if let Ok(value) = value.to_str() {
+                reply_headers.insert(name.as_str().to_owned(), value.to_owned());
+            }
+        }
+        let mut reply = BytesMut::new();
+        let mut stream = response.bytes_stream();
+        while let Some(frame) = self.next_frame(call, &mut stream).await? {
+            reply.extend_from_slice(&frame);
+        }
+        Ok(AsyncRawResponse::from_bytes(status.into(), reply_headers, reply.freeze()))
+    }
+
+    /// Turns an error of the SDK back into ours.
+    pub(crate) fn from_sdk(&self, call: &'static str, error: azure_core::Error) -> CallError {
+        if let azure_core::error::ErrorKind::HttpResponse { status, error_code, raw_response } = error.kind() {
+            let headers = raw_response.as_ref().map(|raw| raw.headers());
+            let body = raw_response.as_ref().map(|raw| raw.body().as_ref()).unwrap_or_default();
+            let mut reply = ServiceReply::parse(
+                (*status).into(),
+                |name| {
+                    let name = azure_core::http::headers::HeaderName::from(name.to_owned());
+                    headers.and_then(|headers| headers.get_optional_str(&name))
+                },
+                body,
+            );
+            if reply.code.is_empty()
+                && let Some(code) = error_code
+            {
+                reply.code = super::failure::scrub(code);
+            }
+            return self.error(call, Cause::Service(reply));
+        }
+        match error.into_downcast::<CallError>() {
+            Ok(ours) => CallError { call, ..ours },
+            Err(other) => self.error(call, Cause::Protocol(super::failure::scrub(&other.to_string()))),
+        }
+    }
+}

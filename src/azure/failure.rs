@@ -1,0 +1,439 @@
+//! How a call to Azure fails: what the service or the network said, typed, free of secrets, and judged: does
+//! it pass by itself, does it need the user, or is it a defect?
+
+use std::fmt;
+use std::time::Duration;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::resource::{Resource, Role};
+use crate::error::{Error, ErrorKind};
+
+/// The result of one call.
+pub type CallResult<T> = Result<T, CallError>;
+
+/// An error reply of the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceReply {
+    /// HTTP status.
+    pub status: u16,
+    /// `x-ms-error-code`, or the `Code` of the body; empty when there is neither.
+    pub code: String,
+    /// The service's message, without its request id and time lines, scrubbed of signatures.
+    pub message: String,
+    /// `AuthenticationErrorDetail`, scrubbed.
+    pub detail: String,
+    /// `x-ms-request-id`, for a support case.
+    pub request_id: String,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// `x-ms-copy-source-error-code`: the code that the *source* of a server-side copy answered.
+    pub copy_source_code: Option<String>,
+    /// `WWW-Authenticate`.
+    pub challenge: Option<String>,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The service answered with an error.
+    Service(ServiceReply),
+    /// No connection: nothing was sent.
+    Connect(String),
+    /// No reply in time, or the connection broke: a write may or may not have been applied.
+    Broken(String),
+    /// Bytes arrived that do not match their checksum or length.
+    Corrupt(String),
+    /// A reply that the protocol does not allow.
+    Protocol(String),
+    /// No token could be had.
+    Token(String),
+}
+
+/// One call that failed, after as many attempts as its budget allowed.
+#[derive(Clone, Debug)]
+pub struct CallError {
+    /// The call, in the service's words ("Put Page").
+    pub call: &'static str,
+    /// Which URL it was made on.
+    pub role: Role,
+    /// The URL without its SAS.
+    pub on: String,
+    /// Why it failed.
+    pub cause: Cause,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
+/// What can be expected of the same call later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It passes by itself: throttling, time-outs, broken connections.
+    Passes,
+    /// Somebody must change something: rights, names, states.
+    NeedsUser,
+    /// A defect: the request or the reply was malformed.
+    Bug,
+}
+
+impl CallError {
+    pub(crate) fn new(call: &'static str, resource: &Resource, cause: Cause) -> Self {
+        Self { call, role: resource.role(), on: resource.to_string(), cause, attempts: 1 }
+    }
+
+    /// Judges the failure. The retry layer repeats exactly what [`Class::Passes`].
+    pub fn class(&self) -> Class {
+        match &self.cause {
+            Cause::Connect(_) | Cause::Broken(_) | Cause::Corrupt(_) => Class::Passes,
+            Cause::Protocol(_) => Class::Bug,
+            Cause::Token(_) => Class::NeedsUser,
+            Cause::Service(reply) => reply.class(),
+        }
+    }
+
+    /// The error code of the service, or an empty string.
+    pub fn code(&self) -> &str {
+        if let Cause::Service(reply) = &self.cause { &reply.code } else { "" }
+    }
+
+    /// The HTTP status of an error reply.
+    pub fn status(&self) -> Option<u16> {
+        if let Cause::Service(reply) = &self.cause { Some(reply.status) } else { None }
+    }
+
+    /// Whether a write of this outcome may have been applied, or may still be.
+    ///
+    /// A received status below 500, or a 503, is certain (Put Page remarks of the REST reference).
+    pub fn outcome_is_unknown(&self) -> bool {
+        match &self.cause {
+            Cause::Service(reply) => reply.status >= 500 && reply.status != 503,
+            Cause::Broken(_) | Cause::Corrupt(_) => true,
+            Cause::Connect(_) | Cause::Protocol(_) | Cause::Token(_) => false,
+        }
+    }
+
+    /// Whether the service says that it has too much to do, or shows it by not answering.
+    pub fn is_congestion(&self) -> bool {
+        match &self.cause {
+            Cause::Service(reply) => reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut",
+            Cause::Broken(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether our lease or our generation no longer holds: another writer took over.
+    ///
+    /// The REST reference's lease table says 409 for a wrong id, its error table 412: both count.
+    pub fn is_fenced(&self) -> bool {
+        matches!(
+            self.code(),
+            "LeaseIdMissing"
+                | "LeaseIdMismatchWithBlobOperation"
+                | "LeaseIdMismatchWithLeaseOperation"
+                | "LeaseLost"
+                | "LeaseNotPresentWithBlobOperation"
+                | "LeaseNotPresentWithLeaseOperation"
+                | "LeaseIsBrokenAndCannotBeRenewed"
+                | "SequenceNumberConditionNotMet"
+        )
+    }
+}
+
+impl ServiceReply {
+    fn class(&self) -> Class {
+        if self.copy_source_code.as_deref().is_some_and(is_passing_code) {
+            return Class::Passes;
+        }
+        match self.status {
+            408 | 429 | 500 | 502 | 503 | 504 => Class::Passes,
+            401 | 403 | 404 | 409 | 412 => Class::NeedsUser,
+            _ => Class::Bug,
+        }
+    }
+
+    /// Builds the reply from its status, its headers and the start of its body (a HEAD has none).
+    pub fn parse<'h>(status: u16, header: impl Fn(&str) -> Option<&'h str>, body: &[u8]) -> Self {
+        let text = |name: &str| header(name).map(scrub).unwrap_or_default();
+        let mut reply = Self {
+            status,
+            code: text("x-ms-error-code"),
+            request_id: text("x-ms-request-id"),
+            retry_after: header("retry-after").and_then(parse_retry_after),
+            copy_source_code: header("x-ms-copy-source-error-code").map(scrub),
+            challenge: header("www-authenticate").map(scrub),
+            ..Self::default()
+        };
+        for (name, value) in error_elements(body) {
+            match name.as_str() {
+                "Code" if reply.code.is_empty() => reply.code = value,
+                "Message" => reply.message = first_line(&value),
+                "AuthenticationErrorDetail" => reply.detail = first_line(&value),
+                "CopySourceErrorCode" => reply.copy_source_code = Some(value),
+                _ => {}
+            }
+        }
+        reply
+    }
+}
+
+fn is_passing_code(code: &str) -> bool {
+    matches!(code, "OperationTimedOut" | "InternalError" | "ServerBusy")
+}
+
+/// The child elements of `<Error>` with their scrubbed texts. Anything that is not such a document gives none:
+/// an error reply may come from a proxy.
+pub fn error_elements(body: &[u8]) -> Vec<(String, String)> {
+    const MOST: usize = 32;
+    let mut reader = Reader::from_reader(body);
+    let mut buffer = Vec::new();
+    let mut open: Vec<String> = Vec::new();
+    let mut found = Vec::new();
+    let mut text = String::new();
+    while found.len() < MOST {
+        match reader.read_event_into(&mut buffer) {
+            Ok(Event::Start(start)) => {
+                open.push(start.name().as_ref().to_owned());
+                text.clear();
+            }
+            Ok(Event::Text(part)) => text.push_str(&part),
+            Ok(Event::GeneralRef(name)) => text.push_str(resolve_reference(&name)),
+            Ok(Event::End(_)) => {
+                if let (2, Some("Error"), Some(name)) = (open.len(), open.first().map(String::as_str), open.last()) {
+                    found.push((name.clone(), scrub(&text)));
+                }
+                open.pop();
+                text.clear();
+            }
+            Ok(Event::Eof) | Err(_) => break,
+            Ok(_) => {}
+        }
+        buffer.clear();
+    }
+    found
+}
+
+fn resolve_reference(name: &str) -> &'static str {
+    match name {
+        "amp" => "&",
+        "lt" => "<",
+        "gt" => ">",
+        "quot" => "\"",
+        "apos" => "'",
+        _ => " ",
+    }
+}
+
+/// Seconds, or an HTTP date that is turned into a time from now.
+fn parse_retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    let wait = date.duration_since(jiff::Timestamp::now());
+    Some(Duration::try_from(wait).unwrap_or_default())
+}
+
+/// The service appends "RequestId:…\nTime:…" to its messages; the id is kept elsewhere.
+fn first_line(text: &str) -> String {
+    const MOST: usize = 400;
+    text.lines().next().unwrap_or_default().chars().take(MOST).collect()
+}
+
+/// Blots out signatures and tokens in a text that came from outside.
+pub fn scrub(text: &str) -> String {
+    const MARKS: [&str; 6] = ["sig=", "sig%3d", "sig%253d", "bearer ", "sharedkey ", "accountkey="];
+    let lower = text.to_ascii_lowercase();
+    let mut clean = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let next = MARKS.iter().filter_map(|mark| lower[at..].find(mark).map(|found| (at + found, mark.len()))).min();
+        let Some((start, length)) = next else { break };
+        let secret = start + length;
+        clean.push_str(&text[at..secret]);
+        clean.push_str("REDACTED");
+        at = lower[secret..]
+            .find(|c: char| c == '&' || c == '"' || c == '\'' || c == '<' || c == '>' || c.is_whitespace())
+            .map_or(text.len(), |end| secret + end);
+    }
+    clean.push_str(&text[at..]);
+    clean
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(reply) => {
+                write!(f, "the service answered {}", reply.status)?;
+                if !reply.code.is_empty() {
+                    write!(f, " {}", reply.code)?;
+                }
+                for part in [&reply.message, &reply.detail] {
+                    if !part.is_empty() {
+                        write!(f, ", {}", part.trim_end_matches('.'))?;
+                    }
+                }
+                if let Some(code) = &reply.copy_source_code {
+                    write!(f, ", copy source: {code}")?;
+                }
+                if !reply.request_id.is_empty() {
+                    write!(f, " (request {})", reply.request_id)?;
+                }
+                Ok(())
+            }
+            Self::Connect(why) => write!(f, "no connection: {why}"),
+            Self::Broken(why) => write!(f, "no complete reply: {why}"),
+            Self::Corrupt(why) => write!(f, "bytes were changed on the way: {why}"),
+            Self::Protocol(why) => write!(f, "the reply is not what the protocol allows: {why}"),
+            Self::Token(why) => write!(f, "no token: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on the {} ({}): {}", self.call, self.role, self.on, self.cause)
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl From<CallError> for Error {
+    /// The general reading of a failed call; where the engine knows better, it maps before this.
+    fn from(error: CallError) -> Self {
+        let kind = match &error.cause {
+            Cause::Service(reply) => service_kind(reply, error.role),
+            Cause::Connect(_) | Cause::Broken(_) => ErrorKind::Unavailable,
+            Cause::Corrupt(_) => ErrorKind::Corruption,
+            Cause::Protocol(_) => ErrorKind::Protocol,
+            Cause::Token(_) => ErrorKind::AccessDenied,
+        };
+        let again = if error.attempts > 1 { format!(" ({} attempts)", error.attempts) } else { String::new() };
+        let made = Self::new(
+            kind,
+            format!("complete {} on the {}", error.call, error.role),
+            format!("{}{again}", error.cause),
+        )
+        .on(&error.on);
+        match advice(kind, &error) {
+            Some(advice) => made.next(advice),
+            None => made,
+        }
+    }
+}
+
+fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
+    match reply.code.as_str() {
+        "AuthorizationPermissionMismatch" | "AuthorizationResourceTypeMismatch" | "InsufficientAccountPermissions" => {
+            ErrorKind::PermissionMissing
+        }
+        "BlobNotFound" if role == Role::Target => ErrorKind::BaseMissing,
+        "BlobAlreadyExists" => ErrorKind::TargetExists,
+        "InvalidBlobType" => ErrorKind::SourceUnsuitable,
+        "PreviousSnapshotCannotBeNewer" => ErrorKind::SnapshotOrder,
+        "PreviousSnapshotNotFound"
+        | "PreviousSnapshotOperationNotSupported"
+        | "BlobOverwritten"
+        | "BlobGenerationMismatch"
+        | "UnsupportedHeaderForNonManagedDisksAccount" => ErrorKind::DifferentFamilies,
+        "LeaseAlreadyPresent" | "LeaseIsBreakingAndCannotBeAcquired" => ErrorKind::LeaseHeld,
+        code if code.starts_with("Lease") || code == "SequenceNumberConditionNotMet" => ErrorKind::LeaseLost,
+        _ => match reply.status {
+            401 | 403 => ErrorKind::AccessDenied,
+            404 => ErrorKind::NotFound,
+            _ => match reply.class() {
+                Class::Passes => ErrorKind::Unavailable,
+                Class::NeedsUser | Class::Bug => ErrorKind::Protocol,
+            },
+        },
+    }
+}
+
+fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
+    let role = error.role;
+    Some(match kind {
+        ErrorKind::AccessDenied if role == Role::Target => {
+            "give --target a SAS that is valid now, or leave the SAS out and sign in: az login".to_owned()
+        }
+        ErrorKind::AccessDenied => format!(
+            "grant the {role} snapshot again and give the new URL: az snapshot grant-access --name <snapshot> \
+             --resource-group <group> --duration-in-seconds 3600 --access-level Read"
+        ),
+        ErrorKind::PermissionMissing => match permission_for(error.call) {
+            Some(letter) => format!(
+                "{} needs permission '{letter}' in the SAS (sp=), or the role Storage Blob Data Contributor",
+                error.call
+            ),
+            None => return None,
+        },
+        ErrorKind::NotFound => format!("check the {role} URL: az storage blob show, or az snapshot list"),
+        ErrorKind::Unavailable => "run the same command again; --retry-for gives the service more time".to_owned(),
+        _ => return None,
+    })
+}
+
+/// The SAS permission that a call needs (create-account-sas and create-service-sas of the REST reference).
+fn permission_for(call: &str) -> Option<&'static str> {
+    Some(match call {
+        "Get Blob" | "Get Blob Properties" | "Get Page Ranges" | "Get Page Ranges Diff" => "r",
+        "Put Page" | "Clear Pages" | "Set Blob Properties" | "Set Blob Metadata" | "Lease Blob" => "w",
+        "Put Blob" | "Snapshot Blob" => "c' or 'w",
+        "Delete Blob" => "d",
+        "List Blobs" => "l",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the request. Make sure.\nRequestId:601a3ee1\nTime:2021-08-05T20:15:52Z</Message><AuthenticationErrorDetail>Signature did not match. String to sign used was r &amp; w sig=abc%2F&amp;x</AuthenticationErrorDetail></Error>";
+
+    #[test]
+    fn an_error_body_is_read_with_its_mark_and_scrubbed() {
+        let reply = ServiceReply::parse(403, |_| None, BODY.as_bytes());
+        assert_eq!(reply.code, "AuthenticationFailed");
+        assert_eq!(reply.message, "Server failed to authenticate the request. Make sure.");
+        assert_eq!(reply.detail, "Signature did not match. String to sign used was r & w sig=REDACTED&x");
+    }
+
+    #[test]
+    fn a_head_error_has_only_headers() {
+        let reply = ServiceReply::parse(404, |name| (name == "x-ms-error-code").then_some("BlobNotFound"), b"");
+        assert_eq!((reply.code.as_str(), reply.message.as_str()), ("BlobNotFound", ""));
+    }
+
+    #[test]
+    fn signatures_and_tokens_are_blotted_out() {
+        for (dirty, secret) in [
+            ("https://h/c/b?sv=1&sig=abc%2Bdef%3D&se=2", "abc"),
+            ("source https%3A%2F%2Fh%3Fsig%3Dabcdef rest", "abcdef"),
+            ("Authorization: Bearer eyJhbGciOi.x.y rest", "eyJ"),
+            ("SIG=UPPER", "UPPER"),
+            ("é sig=ü&é", "ü"),
+        ] {
+            let clean = scrub(dirty);
+            assert!(!clean.contains(secret) && clean.contains("REDACTED"), "{clean}");
+        }
+        assert_eq!(scrub("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+    }
+
+    #[test]
+    fn throttling_passes_and_refusals_need_the_user() {
+        let class = |status, code: &str| ServiceReply { status, code: code.to_owned(), ..ServiceReply::default() }.class();
+        assert_eq!(class(503, "ServerBusy"), Class::Passes);
+        assert_eq!(class(500, "OperationTimedOut"), Class::Passes);
+        assert_eq!(class(403, "AuthenticationFailed"), Class::NeedsUser);
+        assert_eq!(class(412, "LeaseLost"), Class::NeedsUser);
+        assert_eq!(class(400, "InvalidHeaderValue"), Class::Bug);
+        assert_eq!(class(416, "InvalidRange"), Class::Bug);
+    }
+}

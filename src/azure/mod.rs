@@ -1,0 +1,34 @@
+//! Azure on the wire: the only place that knows a header name.
+//!
+//! ```text
+//! resource   a URL as the user gave it: its SAS is a secret and is kept byte for byte
+//! endpoint   one URL with its connection, time-outs, rights, pace and count; the SDK's transport
+//! page_blob  control calls, through the official SDK
+//! pages      page data: ranged reads, page writes, clears
+//! ranges     page lists and their diff form     page_list  their parser
+//! failure    what the service said, typed       retry      the one layer that repeats a call
+//! pace       the one place that sleeps          meter      what went over the wire
+//! ```
+
+pub mod crc64;
+pub mod credentials;
+pub mod endpoint;
+pub mod failure;
+pub mod meter;
+pub mod pace;
+pub mod page_blob;
+pub mod page_list;
+pub mod pages;
+pub mod ranges;
+pub mod resource;
+pub mod retry;
+
+pub use endpoint::{Client, Endpoint, Timeouts};
+pub use failure::{CallError, Cause};
+pub use meter::{Meter, Reading};
+pub use pace::{Caps, Pace};
+pub use page_blob::{ListedSnapshot, Metadata, PageBlob, Properties};
+pub use pages::{Fence, LARGEST_CHUNK};
+pub use ranges::Against;
+pub use resource::{PlainHttp, Resource, Role};
+pub use retry::RetryPolicy;

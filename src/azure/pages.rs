@@ -1,0 +1,158 @@
+//! Page data: ranged reads with CRC, page writes, clears. These are the calls on the copy's hot path.
+//!
+//! Put Page goes out directly and not through the SDK, which wants one contiguous buffer: a chunk is kept as
+//! the frames that came from the source's socket.
+
+use bytes::Bytes;
+use reqwest::Method;
+
+use super::crc64::{self, Crc64};
+use super::endpoint::Request;
+use super::failure::{CallError, CallResult, Cause};
+use super::page_blob::PageBlob;
+use crate::range::PageRange;
+
+/// The most that one Put Page, or one ranged GET with a checksum, may carry.
+pub const LARGEST_CHUNK: u64 = 4 << 20;
+
+/// What every page write carries so that a writer who was overtaken cannot write.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    /// The lease that the writer holds.
+    pub lease_id: String,
+    /// The blob's sequence number in this run: `x-ms-if-sequence-number-eq`.
+    pub generation: u64,
+}
+
+/// What one ranged GET brought.
+#[derive(Clone, Debug)]
+pub struct ChunkData {
+    /// The bytes, as the frames they came in.
+    pub frames: Vec<Bytes>,
+    /// The checksum that the service sent, if it did. Not yet compared.
+    pub sent_crc: Option<u64>,
+}
+
+impl PageBlob {
+    /// Get Blob of `range`, one attempt. With `want_crc` the service is asked for the range's CRC-64; a service
+    /// that does not know the option refuses with 400.
+    pub async fn read_once(&self, range: PageRange, want_crc: bool) -> CallResult<ChunkData> {
+        const CALL: &str = "Get Blob";
+        let mut headers = vec![("x-ms-range", range.header().into())];
+        if want_crc {
+            headers.push(("x-ms-range-get-content-crc64", "true".into()));
+        }
+        let request =
+            Request { call: CALL, method: Method::GET, query: "".into(), headers, body: Vec::new(), reply_bytes: range.len() };
+        let response = self.endpoint.send(&request).await?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let got = header("content-range").unwrap_or_default();
+        let expected = format!("bytes {}-{}/", range.start(), range.end() - 1);
+        if !got.starts_with(&expected) {
+            let why = format!("bytes {range} were asked for, Content-Range is '{got}'");
+            return Err(self.endpoint.error(CALL, Cause::Protocol(why)));
+        }
+        let sent_crc = header("x-ms-content-crc64").and_then(crc64::parse_header);
+        let frames = self.endpoint.read_frames(CALL, response, range.len()).await?;
+        Ok(ChunkData { frames, sent_crc })
+    }
+
+    /// [`Self::read_once`] under the retry layer, compared with the service's checksum if it sends one.
+    pub async fn read(&self, range: PageRange, want_crc: bool) -> CallResult<Vec<Bytes>> {
+        self.endpoint
+            .retry()
+            .run(|| async {
+                let data = self.read_once(range, want_crc).await?;
+                let mut crc = crc64::Running::default();
+                data.frames.iter().for_each(|frame| crc.update(frame));
+                self.compare("Get Blob", range, data.sent_crc, crc.finish())?;
+                Ok(data.frames)
+            })
+            .await
+    }
+
+    /// Repeats `attempt`, which reads and checks, under the one retry layer.
+    pub(crate) async fn repeat_read<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
+    where
+        F: Future<Output = CallResult<T>>,
+    {
+        self.endpoint.retry().run(attempt).await
+    }
+
+    /// Compares what came with the checksum that the service sent, if it did.
+    pub(crate) fn compare(
+        &self,
+        call: &'static str,
+        range: PageRange,
+        sent: Option<u64>,
+        computed: Crc64,
+    ) -> CallResult<()> {
+        match sent {
+            Some(sent) if sent != computed.value() => {
+                let why = format!("bytes {range}: CRC-64 {:016x}, the service says {sent:016x}", computed.value());
+                Err(self.endpoint.error(call, Cause::Corrupt(why)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Put Page, update: writes `frames` at `range` and compares the checksum in the reply.
+    pub async fn put_pages(
+        &self,
+        range: PageRange,
+        frames: Vec<Bytes>,
+        crc: Crc64,
+        fence: &Fence,
+    ) -> CallResult<()> {
+        const CALL: &str = "Put Page";
+        let mut headers = page_headers("update", range, fence);
+        headers.push(("x-ms-content-crc64", crc.to_header().into()));
+        let request = Request {
+            call: CALL,
+            method: Method::PUT,
+            query: "comp=page".into(),
+            headers,
+            body: frames,
+            reply_bytes: 0,
+        };
+        self.endpoint
+            .retry()
+            .run(|| async {
+                let response = self.endpoint.send(&request).await.map_err(corrupt_if_mismatch)?;
+                // Some accounts answer with an MD5 instead: then the service's own check of what was sent stands.
+                let sent = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
+                self.compare(CALL, range, sent.and_then(crc64::parse_header), crc)
+            })
+            .await
+    }
+
+    /// Put Page, clear: the range reads as zeros and takes no space. Any length.
+    pub async fn clear_pages(&self, range: PageRange, fence: &Fence) -> CallResult<()> {
+        let request = Request {
+            call: "Clear Pages",
+            method: Method::PUT,
+            query: "comp=page".into(),
+            headers: page_headers("clear", range, fence),
+            body: Vec::new(),
+            reply_bytes: 0,
+        };
+        self.endpoint.retry().run(|| async { self.endpoint.send(&request).await.map(drop) }).await
+    }
+}
+
+/// The service found that our bytes were changed on the way: that passes by itself.
+fn corrupt_if_mismatch(error: CallError) -> CallError {
+    if matches!(error.code(), "Crc64Mismatch" | "Md5Mismatch") {
+        return CallError { cause: Cause::Corrupt(error.cause.to_string()), ..error };
+    }
+    error
+}
+
+fn page_headers(write: &str, range: PageRange, fence: &Fence) -> Vec<(&'static str, super::endpoint::Secretive)> {
+    vec![
+        ("x-ms-page-write", write.into()),
+        ("x-ms-range", range.header().into()),
+        ("x-ms-lease-id", fence.lease_id.as_str().into()),
+        ("x-ms-if-sequence-number-eq", fence.generation.to_string().into()),
+    ]
+}

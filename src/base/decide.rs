@@ -1,0 +1,201 @@
+//! Does a step fit the base blob as it is? Pure: everything that was read is given, nothing is touched.
+
+use super::Look;
+use super::marker::{Marker, State, StepId};
+use crate::copy::frontier::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What to do with the base blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It does not exist, and the step is a full copy: create it.
+    Create,
+    /// It is clean at the previous snapshot: begin.
+    Begin,
+    /// It is in the middle of this very step: go on from the checkpoint.
+    GoOn(Checkpoint),
+    /// Everything is written; only the seal may be missing.
+    FinishSeal,
+    /// The step is sealed already.
+    Done(Marker),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// The step.
+    pub step: &'a StepId,
+    /// Length of the previous snapshot, for a difference.
+    pub from_length: Option<u64>,
+    /// Length of the snapshot that the step leads to.
+    pub to_length: u64,
+    /// Whether snapshots are told apart by their time alone.
+    pub across_hosts: bool,
+}
+
+/// Decides, or says why the step does not fit and what helps.
+pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
+    let tried = format!("apply {}", wish.step);
+    let refuse = |kind, why: String| Err(Error::new(kind, tried.clone(), why));
+    let Some(properties) = &look.properties else {
+        return match wish.step.from {
+            None => Ok(Decision::Create),
+            Some(_) => refuse(ErrorKind::BaseMissing, "the base blob does not exist".to_owned())
+                .map_err(|error| error.next("copy the previous snapshot in full first: snapferry copy --source <previous> --target <target>")),
+        };
+    };
+    let Some(marker) = &look.marker else {
+        return match wish.step.from {
+            None => refuse(ErrorKind::TargetExists, "the target exists and was not made by snapferry".to_owned())
+                .map_err(|error| error.next("name a blob that does not exist: a full copy never overwrites")),
+            Some(_) => refuse(ErrorKind::BaseNotClean, "the target carries no marker of snapferry: nobody knows what is in it".to_owned())
+                .map_err(|error| error.next("copy the previous snapshot in full to another blob first")),
+        };
+    };
+    let same_step = marker.step.is(wish.step, wish.across_hosts);
+    match marker.state {
+        State::Clean if same_step => Ok(Decision::Done(marker.clone())),
+        State::Sealing if same_step => Ok(Decision::FinishSeal),
+        State::Applying if same_step => go_on(marker, wish, properties.length),
+        State::Applying | State::Sealing => refuse(
+            ErrorKind::BaseNotClean,
+            format!("it is in the middle of {} ({}, by {} at {})", marker.step, marker.state_name(), marker.owner, marker.written_at),
+        )
+        .map_err(|error| error.next(finish_first(&marker.step))),
+        State::Clean => match &wish.step.from {
+            None => refuse(ErrorKind::TargetExists, format!("the target exists, clean at {}", marker.step.to))
+                .map_err(|error| {
+                    error.next("name a blob that does not exist, or bring this one forward: snapferry copy --previous <SAS URL of the snapshot that it is clean at>")
+                }),
+            Some(from) if !marker.step.to.is(from, wish.across_hosts) => refuse(
+                ErrorKind::BaseElsewhere,
+                format!("it is clean at {}, and the previous snapshot is {from}", marker.step.to),
+            )
+            .map_err(|error| error.next(format!("give the snapshot of {} as --previous", marker.step.to.time()))),
+            Some(_) => begin(marker, wish, properties.length),
+        },
+    }
+}
+
+fn begin(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
+    if Some(length) == wish.from_length && length == marker.length {
+        return Ok(Decision::Begin);
+    }
+    Err(Error::new(
+        ErrorKind::BaseSizeMismatch,
+        format!("apply {}", wish.step),
+        format!(
+            "the base blob has {length} bytes, its marker says {}, the previous snapshot has {}",
+            marker.length,
+            wish.from_length.unwrap_or_default()
+        ),
+    )
+    .next("somebody resized the base blob: copy in full to another blob"))
+}
+
+/// The marker's own words must fit before a run goes on from them.
+fn go_on(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
+    let fits = marker.length == wish.to_length
+        && marker.checkpoint.offset <= wish.to_length
+        // A crash may have come before the resize.
+        && (length == wish.to_length || Some(length) == wish.from_length);
+    if fits {
+        return Ok(Decision::GoOn(marker.checkpoint));
+    }
+    Err(Error::new(
+        ErrorKind::BaseSizeMismatch,
+        format!("go on with {}", wish.step),
+        format!("the base blob has {length} bytes, its marker leads to {}, the source has {}", marker.length, wish.to_length),
+    )
+    .next("somebody changed the base blob: copy in full to another blob"))
+}
+
+fn finish_first(step: &StepId) -> String {
+    match &step.from {
+        Some(from) => format!(
+            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}> --previous <SAS URL of the snapshot of {}>",
+            step.to.time(),
+            from.time()
+        ),
+        None => format!("finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>", step.to.time()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::azure::{Metadata, Properties};
+    use crate::chain::SnapshotId;
+
+    const LENGTH: u64 = 1 << 20;
+
+    fn id(day: u8) -> SnapshotId {
+        format!("md-1/c/abcd@2026-01-{day:02}T00:00:00.0000000Z").parse().unwrap()
+    }
+
+    fn step(from: Option<u8>, to: u8) -> StepId {
+        StepId { from: from.map(id), to: id(to) }
+    }
+
+    fn looked(state: Option<State>, at: &StepId, length: u64) -> Look {
+        let marker = state.map(|state| Marker {
+            state,
+            step: at.clone(),
+            length: LENGTH,
+            generation: 1,
+            run: "r".to_owned(),
+            owner: "host/1".to_owned(),
+            checkpoint: Checkpoint { offset: 512, ..Checkpoint::default() },
+            point: Some("2026-02-01T00:00:00.0000000Z".to_owned()),
+            written_at: "2026-02-01T00:00:00Z".to_owned(),
+        });
+        let properties = Properties {
+            length,
+            etag: "e".to_owned(),
+            blob_type: "PageBlob".to_owned(),
+            sequence_number: 1,
+            lease_state: "available".to_owned(),
+            metadata: Metadata::new(),
+        };
+        Look { properties: Some(properties), marker }
+    }
+
+    fn asked(look: &Look, step: &StepId) -> std::result::Result<Decision, ErrorKind> {
+        let wish = Wish { step, from_length: step.from.as_ref().map(|_| LENGTH), to_length: LENGTH, across_hosts: false };
+        decide(look, &wish).map_err(|error| {
+            assert!(error.advice().is_some(), "an error without advice: {error}");
+            error.kind()
+        })
+    }
+
+    #[test]
+    fn a_step_is_applied_only_to_a_base_that_is_clean_at_its_previous_snapshot() {
+        let nothing = Look { properties: None, marker: None };
+        assert_eq!(asked(&nothing, &step(None, 1)), Ok(Decision::Create));
+        assert_eq!(asked(&nothing, &step(Some(1), 2)), Err(ErrorKind::BaseMissing));
+
+        let foreign = looked(None, &step(None, 1), LENGTH);
+        assert_eq!(asked(&foreign, &step(None, 1)), Err(ErrorKind::TargetExists));
+        assert_eq!(asked(&foreign, &step(Some(1), 2)), Err(ErrorKind::BaseNotClean));
+
+        let clean = looked(Some(State::Clean), &step(None, 1), LENGTH);
+        assert_eq!(asked(&clean, &step(Some(1), 2)), Ok(Decision::Begin));
+        assert!(matches!(asked(&clean, &step(None, 1)), Ok(Decision::Done(_))));
+        assert_eq!(asked(&clean, &step(None, 2)), Err(ErrorKind::TargetExists));
+        assert_eq!(asked(&clean, &step(Some(2), 3)), Err(ErrorKind::BaseElsewhere));
+        assert_eq!(asked(&looked(Some(State::Clean), &step(None, 1), LENGTH / 2), &step(Some(1), 2)), Err(ErrorKind::BaseSizeMismatch));
+    }
+
+    #[test]
+    fn a_step_that_was_begun_can_only_be_finished() {
+        let applying = looked(Some(State::Applying), &step(Some(1), 2), LENGTH);
+        assert!(matches!(asked(&applying, &step(Some(1), 2)), Ok(Decision::GoOn(checkpoint)) if checkpoint.offset == 512));
+        assert_eq!(asked(&applying, &step(Some(2), 3)), Err(ErrorKind::BaseNotClean));
+        assert_eq!(asked(&applying, &step(None, 2)), Err(ErrorKind::BaseNotClean));
+        assert_eq!(asked(&looked(Some(State::Applying), &step(Some(1), 2), LENGTH * 2), &step(Some(1), 2)), Err(ErrorKind::BaseSizeMismatch));
+        let sealing = looked(Some(State::Sealing), &step(Some(1), 2), LENGTH);
+        assert_eq!(asked(&sealing, &step(Some(1), 2)), Ok(Decision::FinishSeal));
+        assert_eq!(asked(&sealing, &step(Some(2), 3)), Err(ErrorKind::BaseNotClean));
+    }
+}

@@ -1,0 +1,148 @@
+//! The lease on the base blob, kept alive in the background, and the news that it is lost.
+//!
+//! A lease lasts a minute and is renewed three times in it. When a renewal is refused, or none succeeded in
+//! time, the lease counts as lost *before* the service lets somebody else have it, and the run stops. Even if
+//! it did not (a machine that was suspended), the lease id and the sequence number on every write keep it out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::azure::PageBlob;
+use crate::azure::failure::{CallError, CallResult, Class};
+
+/// How leases are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseOptions {
+    /// Duration in seconds, 15 to 60.
+    pub seconds: u8,
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        Self { seconds: 60 }
+    }
+}
+
+/// How a lease was lost.
+#[derive(Clone, Debug)]
+pub enum Loss {
+    /// The service refused to renew it.
+    Refused(CallError),
+    /// No renewal succeeded in time.
+    Late,
+}
+
+/// A lease that is being kept alive.
+pub struct Lease {
+    blob: PageBlob,
+    id: Arc<Mutex<String>>,
+    lost: watch::Receiver<Option<Loss>>,
+    keeper: JoinHandle<()>,
+}
+
+impl Lease {
+    /// Acquires the lease and keeps it.
+    pub async fn acquire(blob: &PageBlob, options: LeaseOptions) -> CallResult<Self> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let seconds = options.seconds.clamp(15, 60);
+        let asked = Instant::now();
+        blob.acquire_lease(&id, seconds).await?;
+        let id = Arc::new(Mutex::new(id));
+        let (sender, lost) = watch::channel(None);
+        let keeper = Keeper {
+            blob: blob.clone(),
+            id: Arc::clone(&id),
+            duration: Duration::from_secs(u64::from(seconds)),
+            lost: sender,
+        };
+        let keeper = tokio::spawn(keeper.run(asked));
+        Ok(Self { blob: blob.clone(), id, lost, keeper })
+    }
+
+    /// The id that every write carries.
+    pub async fn id(&self) -> String {
+        self.id.lock().await.clone()
+    }
+
+    /// Resolves when the lease is lost, with the reason; pends for as long as it holds.
+    pub async fn lost(&self) -> Loss {
+        let mut lost = self.lost.clone();
+        // An error means that the keeper ended without a word: then nobody keeps the lease.
+        match lost.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(Loss::Late),
+            Err(_) => Loss::Late,
+        }
+    }
+
+    /// Gives the lease another id: requests that are still on their way with the old one are refused.
+    pub async fn change_id(&self) -> CallResult<()> {
+        let mut id = self.id.lock().await;
+        let new = uuid::Uuid::new_v4().to_string();
+        match self.blob.change_lease(&id, &new).await {
+            Ok(()) => {}
+            // The reply to an earlier attempt was lost: if the new id holds, it had been done.
+            Err(error) if error.attempts > 1 && error.is_fenced() => self.blob.renew_lease(&new).await?,
+            Err(error) => return Err(error),
+        }
+        *id = new;
+        Ok(())
+    }
+
+    /// Lets the lease go, so that the next run need not wait until it lapses.
+    pub async fn release(self) -> CallResult<()> {
+        self.keeper.abort();
+        let id = self.id.lock().await.clone();
+        self.blob.release_lease(&id).await
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+struct Keeper {
+    blob: PageBlob,
+    id: Arc<Mutex<String>>,
+    duration: Duration,
+    lost: watch::Sender<Option<Loss>>,
+}
+
+impl Keeper {
+    async fn run(self, acquired: Instant) {
+        // Counted from before the request was sent: the service cannot end the lease earlier than that.
+        let mut held_from = acquired;
+        let margin = self.duration / 12;
+        let mut next = held_from + self.duration / 3;
+        loop {
+            tokio::time::sleep_until(next).await;
+            let deadline = held_from + self.duration - margin;
+            match tokio::time::timeout_at(deadline, self.renew()).await {
+                Ok(Ok(asked)) => {
+                    held_from = asked;
+                    next = held_from + self.duration / 3;
+                }
+                Ok(Err(error)) if error.class() != Class::Passes => return self.give_up(Loss::Refused(error)),
+                // The retry layer gave up before the lease lapsed: try on until it does.
+                Ok(Err(_)) if Instant::now() < deadline => next = Instant::now() + Duration::from_secs(1),
+                Ok(Err(_)) | Err(_) => return self.give_up(Loss::Late),
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<Instant, CallError> {
+        let id = self.id.lock().await;
+        let asked = Instant::now();
+        self.blob.renew_lease(&id).await?;
+        Ok(asked)
+    }
+
+    fn give_up(&self, reason: Loss) {
+        self.lost.send_replace(Some(reason));
+    }
+}

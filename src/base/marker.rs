@@ -1,0 +1,246 @@
+//! The marker: the base blob's own word on its state, kept in its metadata. It is the only state there is.
+//!
+//! It is written before the first byte of a step ("applying A -> B, generation g"), renewed with a checkpoint
+//! every few seconds, and says "clean at B" after the seal. Any machine can read it, go on, or refuse.
+//! A point carries the marker of its seal, so that each point tells where it came from.
+
+use std::str::FromStr;
+
+use crate::azure::Metadata;
+use crate::azure::crc64::Crc64;
+use crate::chain::SnapshotId;
+use crate::copy::frontier::{Checkpoint, Counts};
+
+/// All names in the metadata begin with this; other names belong to the user and are left as they are.
+const PREFIX: &str = "snapferry_";
+/// Layout of the metadata. A higher number is not understood.
+const FORMAT: u32 = 1;
+
+/// What the base blob is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A step is being written: between two snapshots, fit for nothing but going on.
+    Applying,
+    /// Everything is written; the point may or may not exist.
+    Sealing,
+    /// The base equals the snapshot, and the point exists.
+    Clean,
+}
+
+/// From which snapshot to which. `from` is `None` for a full copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepId {
+    /// The previous snapshot.
+    pub from: Option<SnapshotId>,
+    /// The snapshot that is copied.
+    pub to: SnapshotId,
+}
+
+impl StepId {
+    /// Whether both are the same step.
+    pub fn is(&self, other: &Self, across_hosts: bool) -> bool {
+        let same_from = match (&self.from, &other.from) {
+            (None, None) => true,
+            (Some(mine), Some(theirs)) => mine.is(theirs, across_hosts),
+            _ => false,
+        };
+        same_from && self.to.is(&other.to, across_hosts)
+    }
+}
+
+impl std::fmt::Display for StepId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "the difference from {from} to {}", self.to),
+            None => write!(f, "the full copy of {}", self.to),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// What the base is in the middle of.
+    pub state: State,
+    /// The step that is being applied, or was the last to be sealed.
+    pub step: StepId,
+    /// Length of `to` in bytes, footer included.
+    pub length: u64,
+    /// The fencing number of the run that wrote this.
+    pub generation: u64,
+    /// Names the run that wrote this: for idempotence, and for a person.
+    pub run: String,
+    /// Host and process of that run: who may hold the lease.
+    pub owner: String,
+    /// How far the step is written.
+    pub checkpoint: Checkpoint,
+    /// Time of the point's blob snapshot, once it exists.
+    pub point: Option<String>,
+    /// When this was written (RFC 3339).
+    pub written_at: String,
+}
+
+impl Marker {
+    /// Reads the marker out of metadata; `None` when there is none.
+    ///
+    /// # Errors
+    /// What is wrong with it. A marker that cannot be read is never taken for "clean".
+    pub fn read(metadata: &Metadata) -> Result<Option<Self>, String> {
+        if !metadata.keys().any(|name| name.starts_with(PREFIX)) {
+            return Ok(None);
+        }
+        let fields = Fields(metadata);
+        let format: u32 = fields.number("format")?;
+        if format != FORMAT {
+            return Err(format!("its format is {format}; this version of snapferry reads format {FORMAT}"));
+        }
+        let state = match fields.text("state")? {
+            "applying" => State::Applying,
+            "sealing" => State::Sealing,
+            "clean" => State::Clean,
+            other => return Err(format!("its state '{other}' is unknown")),
+        };
+        let from = match fields.text("from")? {
+            "none" => None,
+            text => Some(text.parse::<SnapshotId>()?),
+        };
+        let offset = fields.number("checkpoint")?;
+        let digest = u64::from_str_radix(fields.text("digest")?, 16).map_err(|_| "its digest is not hex")?;
+        let point = Some(fields.text("point")?).filter(|text| *text != "none").map(str::to_owned);
+        if state == State::Clean && point.is_none() {
+            return Err("it says clean and names no point".to_owned());
+        }
+        Ok(Some(Self {
+            state,
+            step: StepId { from, to: fields.text("to")?.parse()? },
+            length: fields.number("length")?,
+            generation: fields.number("generation")?,
+            run: fields.text("run")?.to_owned(),
+            owner: fields.text("owner")?.to_owned(),
+            checkpoint: Checkpoint {
+                offset,
+                counts: Counts {
+                    chunks: fields.number("chunks")?,
+                    bytes: fields.number("bytes")?,
+                    bytes_sent: fields.number("bytes_sent")?,
+                    bytes_zero: fields.number("bytes_zero")?,
+                },
+                digest: Crc64::from_parts(digest, offset),
+            },
+            point,
+            written_at: fields.text("written_at")?.to_owned(),
+        }))
+    }
+
+    /// The metadata of the blob with this marker in it; what is not ours in `others` stays.
+    pub fn write(&self, others: &Metadata) -> Metadata {
+        let counts = self.checkpoint.counts;
+        let fields = [
+            ("format", FORMAT.to_string()),
+            ("state", self.state_name().to_owned()),
+            ("from", self.step.from.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)),
+            ("to", self.step.to.to_string()),
+            ("length", self.length.to_string()),
+            ("generation", self.generation.to_string()),
+            ("run", self.run.clone()),
+            ("owner", self.owner.clone()),
+            ("checkpoint", self.checkpoint.offset.to_string()),
+            ("chunks", counts.chunks.to_string()),
+            ("bytes", counts.bytes.to_string()),
+            ("bytes_sent", counts.bytes_sent.to_string()),
+            ("bytes_zero", counts.bytes_zero.to_string()),
+            ("digest", format!("{:016x}", self.checkpoint.digest.value())),
+            ("point", self.point.clone().unwrap_or_else(|| "none".to_owned())),
+            ("written_at", self.written_at.clone()),
+        ];
+        let others = others.iter().filter(|(name, _)| !name.starts_with(PREFIX));
+        others
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .chain(fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)))
+            .collect()
+    }
+
+    /// The state as in metadata and output.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Applying => "applying",
+            State::Sealing => "sealing",
+            State::Clean => "clean",
+        }
+    }
+}
+
+/// Now, as it stands in markers.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+struct Fields<'a>(&'a Metadata);
+
+impl<'a> Fields<'a> {
+    fn text(&self, name: &str) -> Result<&'a str, String> {
+        self.0
+            .get(&format!("{PREFIX}{name}"))
+            .map(String::as_str)
+            .ok_or_else(|| format!("it lacks {PREFIX}{name}"))
+    }
+
+    fn number<T: FromStr>(&self, name: &str) -> Result<T, String> {
+        self.text(name)?.parse().map_err(|_| format!("{PREFIX}{name} is not a number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn marker() -> Marker {
+        let id = |time: &str| format!("md-1.z1.blob.storage.azure.net/c/abcd@{time}").parse().unwrap();
+        Marker {
+            state: State::Applying,
+            step: StepId { from: Some(id("2026-01-01T00:00:00.0000001Z")), to: id("2026-01-02T00:00:00.0000001Z") },
+            length: 1 << 40,
+            generation: 7,
+            run: "0b0e".to_owned(),
+            owner: "host/123".to_owned(),
+            checkpoint: Checkpoint {
+                offset: 4096,
+                counts: Counts { chunks: 3, bytes: 2048, bytes_sent: 1024, bytes_zero: 1024 },
+                digest: Crc64::of(&[7; 4096]),
+            },
+            point: None,
+            written_at: now(),
+        }
+    }
+
+    #[test]
+    fn a_marker_is_read_back_and_leaves_what_is_not_its_own() {
+        let others = Metadata::from([("owner".to_owned(), "team".to_owned()), ("snapferry_old".to_owned(), "x".to_owned())]);
+        let metadata = marker().write(&others);
+        assert_eq!(Marker::read(&metadata).unwrap().unwrap(), marker());
+        assert_eq!(metadata.get("owner").map(String::as_str), Some("team"));
+        assert!(!metadata.contains_key("snapferry_old"));
+        let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(size < 4096, "{size} of the 8 KiB that metadata may take");
+        assert!(metadata.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+    }
+
+    #[test]
+    fn no_marker_is_none_and_a_damaged_one_is_an_error() {
+        assert_eq!(Marker::read(&Metadata::new()).unwrap(), None);
+        let whole = marker().write(&Metadata::new());
+        for name in whole.keys() {
+            let mut damaged = whole.clone();
+            damaged.remove(name);
+            assert!(Marker::read(&damaged).is_err(), "without {name}");
+            damaged.insert(name.clone(), "\u{7f}?".to_owned());
+            if !["snapferry_run", "snapferry_owner", "snapferry_written_at", "snapferry_point"].contains(&name.as_str()) {
+                assert!(Marker::read(&damaged).is_err(), "with a bad {name}");
+            }
+        }
+        let clean = Marker { state: State::Clean, ..marker() }.write(&Metadata::new());
+        assert!(Marker::read(&clean).is_err(), "clean without a point");
+    }
+}

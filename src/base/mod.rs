@@ -1,0 +1,258 @@
+//! The base blob: who may write to it, what it says of itself, and how a finished step becomes a point.
+//!
+//! ```text
+//! look        read only: does it exist, what does its marker say?
+//! decide      does this step fit? create | begin | go on | finish the seal | nothing to do | refuse
+//! open        lease, fence (sequence number = generation), marker "applying" -- before the first byte
+//! note        checkpoint into the marker, every few seconds
+//! seal        close the fence, marker "sealing", snapshot with If-Match, marker "clean"
+//! ```
+//!
+//! **Crash rules.** Before the marker: nothing happened. After it: the same step goes on from the checkpoint,
+//! any other is refused. After "sealing": everything is written, and the list of snapshots tells whether the
+//! point exists; it is adopted, or made. After "clean": nothing to do.
+//!
+//! **Late requests.** A write of this run that was delayed in the network may arrive after it was repeated.
+//! While the run lasts it carries the same bytes. Before the seal the fence is closed: the sequence number is
+//! raised, which refuses late page writes, and the lease goes on under another id, which refuses late
+//! checkpoints. So nothing changes between the last acknowledged write and the point.
+
+pub mod decide;
+pub mod lease;
+pub mod marker;
+pub mod points;
+pub mod seal;
+
+use tokio::sync::Mutex;
+
+use crate::azure::failure::{CallError, CallResult};
+use crate::azure::{Fence, Metadata, PageBlob, Properties};
+use crate::copy::frontier::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+
+use decide::{Decision, Wish, decide};
+use lease::{Lease, LeaseOptions, Loss};
+use marker::{Marker, State, StepId, now};
+
+/// What is known of the base blob before it is touched.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Its properties; `None` when it does not exist.
+    pub properties: Option<Properties>,
+    /// Its marker; `None` when it carries none.
+    pub marker: Option<Marker>,
+}
+
+/// Looks at the base blob.
+///
+/// # Errors
+/// When it cannot be read, is no page blob, or carries a marker that cannot be read.
+pub async fn look(blob: &PageBlob) -> Result<Look> {
+    let properties = match blob.properties().await {
+        Ok(properties) => properties,
+        Err(error) if error.code() == "BlobNotFound" || (error.status() == Some(404) && error.code().is_empty()) => {
+            return Ok(Look { properties: None, marker: None });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if !properties.blob_type.is_empty() && properties.blob_type != "PageBlob" {
+        return Err(Error::new(
+            ErrorKind::BaseNotClean,
+            "use the target as a base blob",
+            format!("it is a {}, not a page blob", properties.blob_type),
+        )
+        .on(blob.resource())
+        .next("name another blob: the first full copy creates it"));
+    }
+    let marker = Marker::read(&properties.metadata).map_err(|why| {
+        Error::new(ErrorKind::BaseNotClean, "read the marker of the base blob", why)
+            .on(blob.resource())
+            .next("use the version of snapferry that wrote it, or copy in full to another blob")
+    })?;
+    Ok(Look { properties: Some(properties), marker })
+}
+
+/// The base blob while this run owns it.
+pub struct Base {
+    blob: PageBlob,
+    lease: Lease,
+    fence: Fence,
+    /// Metadata that is not ours.
+    others: Metadata,
+    marker: Mutex<Marker>,
+    /// What was seen when the lease was taken.
+    seen: Look,
+}
+
+/// How a base is taken over.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The step that is about to be applied.
+    pub step: StepId,
+    /// Length of the snapshot that the step leads to.
+    pub length: u64,
+    /// Names this run.
+    pub run: String,
+    /// Whether snapshots are told apart by their time alone.
+    pub across_hosts: bool,
+    /// The lease.
+    pub lease: LeaseOptions,
+}
+
+impl Base {
+    /// Creates the base blob of a full copy, with the marker in it from its first moment on.
+    pub async fn create(blob: &PageBlob, opening: &Opening) -> Result<Self> {
+        const FIRST_GENERATION: u64 = 1;
+        let marker = opening.marker(FIRST_GENERATION, Checkpoint::default());
+        let metadata = marker.write(&Metadata::new());
+        match blob.create(opening.length, FIRST_GENERATION, &metadata).await {
+            Ok(()) => {}
+            Err(error) if error.outcome_is_unknown() || error.code() == "BlobAlreadyExists" => {
+                let there = look(blob).await?.marker.is_some_and(|marker| marker.run == opening.run);
+                if !there {
+                    return Err(Error::from(error));
+                }
+            }
+            Err(error) => return Err(Error::from(error)),
+        }
+        Self::own(blob, opening).await
+    }
+
+    /// Takes an existing base blob over: lease, then a second look, because the first was taken without one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseHeld`] when another writer has it.
+    pub async fn own(blob: &PageBlob, opening: &Opening) -> Result<Self> {
+        let lease = match Lease::acquire(blob, opening.lease).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(explain_held(blob, error).await),
+        };
+        let seen = look(blob).await?;
+        let (Some(properties), Some(marker)) = (&seen.properties, &seen.marker) else {
+            let why = "the base blob or its marker vanished while it was being taken over";
+            return Err(Error::new(ErrorKind::BaseNotClean, "take over the base blob", why)
+                .on(blob.resource())
+                .next("run the same command again"));
+        };
+        let fence = Fence { lease_id: lease.id().await, generation: properties.sequence_number };
+        let others = properties.metadata.clone();
+        Ok(Self { blob: blob.clone(), lease, fence, others, marker: Mutex::new(marker.clone()), seen })
+    }
+
+    /// What the base says of itself now.
+    pub async fn marker(&self) -> Marker {
+        self.marker.lock().await.clone()
+    }
+
+    /// The blob.
+    pub fn blob(&self) -> &PageBlob {
+        &self.blob
+    }
+
+    /// Decides once more, now that nobody else can write.
+    pub fn look_again(&self, wish: &Wish<'_>) -> Result<Decision> {
+        decide(&self.seen, wish)
+    }
+
+    /// What every page write carries.
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
+    /// Raises the fence and writes the marker "applying", from `checkpoint` on: from here on the base is torn
+    /// until it is sealed. Then brings the blob to the length of the snapshot.
+    pub async fn begin(&mut self, opening: &Opening, checkpoint: Checkpoint) -> CallResult<()> {
+        self.raise_fence().await?;
+        let marker = opening.marker(self.fence.generation, checkpoint);
+        self.write_marker(marker).await?;
+        let length = self.seen.properties.as_ref().map(|properties| properties.length);
+        if length != Some(opening.length) {
+            self.blob.resize(opening.length, &self.fence.lease_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint into the marker. Returns the offset that stands there now.
+    pub async fn note(&self, checkpoint: Checkpoint) -> CallResult<u64> {
+        let marker = Marker { checkpoint, written_at: now(), ..self.marker().await };
+        self.write_marker(marker).await?;
+        Ok(checkpoint.offset)
+    }
+
+    /// Resolves when the lease is lost.
+    pub async fn lost(&self) -> Loss {
+        self.lease.lost().await
+    }
+
+    /// Gives the base blob back.
+    pub async fn release(self) -> CallResult<()> {
+        self.lease.release().await
+    }
+
+    async fn raise_fence(&mut self) -> CallResult<()> {
+        let wanted = self.fence.generation + 1;
+        self.fence.generation = self.blob.raise_sequence_number(wanted, &self.fence.lease_id).await?;
+        Ok(())
+    }
+
+    async fn write_marker(&self, marker: Marker) -> CallResult<String> {
+        let etag = self.blob.set_metadata(&marker.write(&self.others), &self.fence.lease_id).await?;
+        *self.marker.lock().await = marker;
+        Ok(etag)
+    }
+}
+
+impl Opening {
+    fn marker(&self, generation: u64, checkpoint: Checkpoint) -> Marker {
+        Marker {
+            state: State::Applying,
+            step: self.step.clone(),
+            length: self.length,
+            generation,
+            run: self.run.clone(),
+            owner: owner(),
+            checkpoint,
+            point: None,
+            written_at: now(),
+        }
+    }
+}
+
+/// Host and process, for the person who asks who holds the lease.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_default();
+    let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(100).collect();
+    let host = if host.is_empty() { "unknown-host".to_owned() } else { host };
+    format!("{host}/{}", std::process::id())
+}
+
+/// "Another writer holds the lease", with what is known of it.
+async fn explain_held(blob: &PageBlob, error: CallError) -> Error {
+    let held = matches!(error.code(), "LeaseAlreadyPresent" | "LeaseIsBreakingAndCannotBeAcquired");
+    if !held {
+        return Error::from(error);
+    }
+    Error::new(ErrorKind::LeaseHeld, "take over the base blob", format!("another writer holds its lease{}", holder(blob).await))
+        .on(blob.resource())
+        .next("wait for it to finish; if it is gone, its lease lapses within a minute. To look: snapferry status --target <URL>")
+}
+
+/// "We lost it", with what is known of the new owner.
+pub(crate) async fn explain_lost(blob: &PageBlob, why: &str) -> Error {
+    Error::new(ErrorKind::LeaseLost, "go on writing to the base blob", format!("{why}{}", holder(blob).await))
+        .on(blob.resource())
+        .next("nothing of this run lands any more. To look: snapferry status --target <URL>; to go on: the same command again")
+}
+
+async fn holder(blob: &PageBlob) -> String {
+    match look(blob).await {
+        Ok(Look { marker: Some(marker), .. }) => {
+            format!("; its marker was last written by {} at {} ({})", marker.owner, marker.written_at, marker.state_name())
+        }
+        _ => String::new(),
+    }
+}

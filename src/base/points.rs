@@ -1,0 +1,65 @@
+//! The points of a base blob: its snapshots, each with the marker of its seal.
+
+use serde::Serialize;
+
+use super::marker::Marker;
+use crate::azure::PageBlob;
+use crate::azure::failure::CallResult;
+
+/// A snapshot of the base blob that equals a snapshot of the disk.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Point {
+    /// Time of the blob snapshot: `?snapshot=` with it names the point.
+    pub point: String,
+    /// The disk snapshot that it equals.
+    pub source: String,
+    /// Time of that disk snapshot.
+    pub source_time: String,
+    /// The disk snapshot that the step began at; `None` for a full copy.
+    pub previous: Option<String>,
+    /// Length in bytes, footer included.
+    pub length: u64,
+    /// Bytes in the chunks of the step.
+    pub bytes: u64,
+    /// Bytes that were sent for it.
+    pub bytes_sent: u64,
+    /// CRC-64/NVME of an image in which everything that the step did not write is zero; of the whole point for
+    /// a full copy.
+    pub digest: String,
+    /// The generation of the run that sealed it.
+    pub generation: u64,
+    /// When it was sealed.
+    pub sealed_at: String,
+}
+
+impl Point {
+    /// A point from the marker in its metadata.
+    pub fn from_marker(time: &str, marker: &Marker) -> Self {
+        Self {
+            point: time.to_owned(),
+            source: marker.step.to.to_string(),
+            source_time: marker.step.to.time().to_owned(),
+            previous: marker.step.from.as_ref().map(ToString::to_string),
+            length: marker.length,
+            bytes: marker.checkpoint.counts.bytes,
+            bytes_sent: marker.checkpoint.counts.bytes_sent,
+            digest: format!("{:016x}", marker.checkpoint.digest.value()),
+            generation: marker.generation,
+            sealed_at: marker.written_at.clone(),
+        }
+    }
+}
+
+/// All points, oldest first. Snapshots of the blob that are no points of ours are left out.
+pub async fn points(blob: &PageBlob) -> CallResult<Vec<Point>> {
+    Ok(marked(blob).await?.into_iter().map(|(time, marker)| Point::from_marker(&time, &marker)).collect())
+}
+
+/// All snapshots of the blob that carry a readable marker.
+pub(super) async fn marked(blob: &PageBlob) -> CallResult<Vec<(String, Marker)>> {
+    let listed = blob.snapshots().await?;
+    Ok(listed
+        .into_iter()
+        .filter_map(|snapshot| Some((snapshot.time, Marker::read(&snapshot.metadata).ok()??)))
+        .collect())
+}

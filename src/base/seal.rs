@@ -1,0 +1,105 @@
+//! The seal: a finished step becomes a point, once.
+//!
+//! ```text
+//! 1 close the fence     sequence number + 1 (late page writes), lease under another id (late checkpoints)
+//! 2 marker "sealing"    with final counts and digest; its ETag is the base as it shall be kept
+//! 3 Snapshot Blob       If-Match that ETag, under the lease; carries the marker as its metadata
+//! 4 marker "clean"      naming the point
+//! ```
+//! A crash after 2 leaves "sealing": the next run looks for a snapshot with this step's marker, and makes it
+//! only if there is none. A lost reply to 3 is answered the same way.
+
+use super::marker::{Marker, State, now};
+use super::points::{self, Point};
+use super::{Base, explain_lost};
+use crate::copy::frontier::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Attempts to make the snapshot; between two, the list of snapshots is looked at.
+const ATTEMPTS: u32 = 5;
+
+impl Base {
+    /// Seals a step that is written to its end. Returns the point.
+    pub async fn seal(&mut self, checkpoint: Checkpoint) -> Result<Point> {
+        let marker = self.marker().await;
+        if marker.state != State::Applying || checkpoint.offset != marker.length {
+            return Err(Error::new(ErrorKind::Corruption, "seal the step", "it is not written to its end"));
+        }
+        self.close_fence().await?;
+        let marker = Marker {
+            state: State::Sealing,
+            checkpoint,
+            generation: self.fence.generation,
+            written_at: now(),
+            ..marker
+        };
+        self.make_point(marker).await
+    }
+
+    /// Finishes a seal that a crash interrupted: adopts the point if it exists, makes it otherwise.
+    pub async fn finish_seal(&mut self) -> Result<Point> {
+        let marker = self.marker().await;
+        self.close_fence().await?;
+        if let Some(point) = self.existing_point(&marker).await? {
+            return self.declare_clean(marker, point).await;
+        }
+        self.make_point(Marker { generation: self.fence.generation, ..marker }).await
+    }
+
+    async fn close_fence(&mut self) -> Result<()> {
+        self.raise_fence().await?;
+        self.lease.change_id().await?;
+        self.fence.lease_id = self.lease.id().await;
+        Ok(())
+    }
+
+    async fn make_point(&self, marker: Marker) -> Result<Point> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let etag = self.write_marker(marker.clone()).await?;
+            let metadata = marker.write(&self.others);
+            match self.blob.snapshot(&metadata, &self.fence.lease_id, &etag).await {
+                Ok(time) => return self.declare_clean(marker, time).await,
+                Err(error) if error.is_fenced() => return Err(explain_lost(&self.blob, &error.cause.to_string()).await),
+                // 412: something wrote after all. Otherwise the outcome may be unknown. Look, then try again.
+                Err(error) if error.status() == Some(412) || error.class() == crate::azure::failure::Class::Passes => {
+                    if let Some(time) = self.existing_point(&marker).await? {
+                        return self.declare_clean(marker, time).await;
+                    }
+                    crate::azure::pace::pause(std::time::Duration::from_secs(1)).await;
+                    last = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.map_or_else(
+            || Error::new(ErrorKind::Internal, "seal the step", "no attempt was made"),
+            Error::from,
+        ))
+    }
+
+    async fn existing_point(&self, marker: &Marker) -> Result<Option<String>> {
+        let marked = points::marked(&self.blob).await.map_err(|error| {
+            let error = Error::from(error);
+            if error.kind() == ErrorKind::PermissionMissing || error.kind() == ErrorKind::AccessDenied {
+                return Error::new(
+                    error.kind(),
+                    "finish the seal",
+                    format!("whether the point exists already can only be seen in the list of snapshots: {}", error.why()),
+                )
+                .on(self.blob.resource())
+                .next("run the same command with a SAS of the container or the account that has list permission (l), or signed in with az login");
+            }
+            error
+        })?;
+        let mut found = marked.into_iter().filter(|(_, made)| made.run == marker.run && made.step == marker.step);
+        Ok(found.next().map(|(time, _)| time))
+    }
+
+    async fn declare_clean(&self, marker: Marker, time: String) -> Result<Point> {
+        let clean = Marker { state: State::Clean, point: Some(time.clone()), written_at: now(), ..marker };
+        self.write_marker(clean.clone()).await?;
+        tracing::info!(point = %time, source = %clean.step.to, "sealed");
+        Ok(Point::from_marker(&time, &clean))
+    }
+}

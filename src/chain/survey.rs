@@ -1,0 +1,242 @@
+//! Looks at the two snapshots before anything is written: can they be read, are they images of disks, do they
+//! belong together, does the result fit?
+
+use crate::azure::failure::{CallError, Cause};
+use crate::azure::{Against, PageBlob, Properties, Resource};
+use crate::chain::SnapshotId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::range::{PAGE, PageRange};
+use crate::vhd::{self, Footer};
+
+/// The largest page blob, footer included (Put Blob's limit in the REST reference).
+pub const LARGEST_BLOB: u64 = 8 << 40;
+/// Azure does not diff two snapshots between which the disk grew across this size (without footer).
+pub const DIFF_BOUNDARY: u64 = 4 << 40;
+
+/// A snapshot that can be read.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The way to it.
+    pub blob: PageBlob,
+    /// Who it is.
+    pub id: SnapshotId,
+    /// Length in bytes, footer included.
+    pub length: u64,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The snapshot that is copied.
+    pub source: Snapshot,
+    /// The snapshot that it is diffed against; `None` for a full copy.
+    pub previous: Option<Snapshot>,
+    /// Whether the source sends checksums with ranged reads.
+    pub source_crc: bool,
+    /// The last page of the source, when it is the footer of a VHD.
+    pub footer: Option<Vec<u8>>,
+}
+
+/// Looks at both snapshots. `across_hosts` lets two snapshots of one disk have different hosts.
+///
+/// # Errors
+/// Names which of the URLs is at fault, because each is tried by itself.
+pub async fn survey(source: PageBlob, previous: Option<PageBlob>, across_hosts: bool) -> Result<Survey> {
+    let source_id = SnapshotId::of(source.resource())?;
+    let previous_id = previous.as_ref().map(|blob| SnapshotId::of(blob.resource())).transpose()?;
+    if let Some(previous_id) = &previous_id {
+        check_pair(&source_id, previous_id, &source, across_hosts)?;
+    }
+    let source = reach(source, source_id).await?;
+    let previous = match (previous, previous_id) {
+        (Some(blob), Some(id)) => Some(reach(blob, id).await?),
+        _ => None,
+    };
+    check_sizes(&source, previous.as_ref())?;
+    let source_crc = sends_crc(&source).await?;
+    let footer = footer_of(&source).await?;
+    Ok(Survey { source, previous, source_crc, footer })
+}
+
+impl Survey {
+    /// How the source's page list is asked for.
+    pub fn against(&self) -> Against {
+        match &self.previous {
+            None => Against::Nothing,
+            Some(previous) if previous.blob.resource().is_managed_disk() => {
+                Against::DiskSnapshot(previous.blob.resource().clone())
+            }
+            Some(previous) => Against::BlobSnapshot(previous.id.time().to_owned()),
+        }
+    }
+
+    /// Pages that a difference must write whether or not the diff names them. When a disk grows, its footer
+    /// moves: the page of the old one becomes ordinary data, and whether the diff says so is not documented.
+    pub fn forced_pages(&self) -> Vec<PageRange> {
+        let Some(previous) = self.previous.as_ref().filter(|previous| previous.length != self.source.length) else {
+            return Vec::new();
+        };
+        [previous.length, self.source.length]
+            .into_iter()
+            .filter_map(|end| PageRange::new(end.checked_sub(PAGE)?, end).ok())
+            .collect()
+    }
+
+    /// A refused diff does not say which of its two URLs is at fault: each is tried by itself.
+    pub async fn blame(&self, error: CallError) -> Error {
+        let is_diff = error.call == "Get Page Ranges Diff";
+        if is_diff && matches!(error.status(), Some(401 | 403)) {
+            for snapshot in std::iter::once(&self.source).chain(&self.previous) {
+                if let Err(culprit) = read_first_page(&snapshot.blob).await {
+                    return culprit.into();
+                }
+            }
+        }
+        error.into()
+    }
+}
+
+fn check_pair(source: &SnapshotId, previous: &SnapshotId, blob: &PageBlob, across_hosts: bool) -> Result<()> {
+    let tried = format!("diff {source} against {previous}");
+    if source.family() != previous.family() && !(across_hosts && blob.resource().is_managed_disk()) {
+        return Err(Error::new(
+            ErrorKind::DifferentFamilies,
+            tried,
+            "their URLs name different blobs: they are not snapshots of one disk",
+        )
+        .next("give two incremental snapshots of one disk; if they are, and the disk's export moved to another host, say --across-hosts"));
+    }
+    if !previous.is_older_than(source) {
+        let why = if previous.time() == source.time() {
+            "both are the same snapshot"
+        } else {
+            "the previous snapshot is newer than the source"
+        };
+        return Err(Error::new(ErrorKind::SnapshotOrder, tried, why).next("exchange --source and --previous"));
+    }
+    Ok(())
+}
+
+fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
+    let length = source.length;
+    if length == 0 || !length.is_multiple_of(PAGE) {
+        let why = format!("its length, {length} bytes, is not a multiple of {PAGE}");
+        return Err(Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.blob.resource()));
+    }
+    if length > LARGEST_BLOB {
+        let why = format!("it has {length} bytes with its footer, and a page blob holds at most {LARGEST_BLOB} (8 TiB)");
+        return Err(Error::new(ErrorKind::TooLarge, "copy the source", why)
+            .on(source.blob.resource())
+            .next("copy it with Azure's managed copy: az snapshot create --copy-start true"));
+    }
+    let Some(previous) = previous else { return Ok(()) };
+    let tried = format!("diff {} against {}", source.id, previous.id);
+    if length < previous.length {
+        let why = format!("the disk has {length} bytes now and had {}: disks do not shrink, so these are two disks", previous.length);
+        return Err(Error::new(ErrorKind::DifferentFamilies, tried, why).next("give two incremental snapshots of one disk"));
+    }
+    if previous.length - PAGE.min(previous.length) <= DIFF_BOUNDARY && length - PAGE > DIFF_BOUNDARY {
+        return Err(Error::new(
+            ErrorKind::GrowthAcross4Tib,
+            tried,
+            "the disk grew across 4 TiB between them, and Azure makes no differences across that",
+        )
+        .next("copy the source in full to another blob (leave --previous out), and go on from there"));
+    }
+    Ok(())
+}
+
+/// HEAD, and a read of the first page when that is refused: a refused HEAD has no body to tell why. A disk that
+/// wants a token besides its SAS says so here.
+async fn reach(blob: PageBlob, id: SnapshotId) -> Result<Snapshot> {
+    let properties = match blob.properties().await {
+        Ok(properties) => properties,
+        Err(error) if blob.learns_to_send_token(&error) => {
+            tracing::info!(role = %blob.resource().role(), "the disk wants a token besides the SAS");
+            blob.properties().await.map_err(Error::from)?
+        }
+        Err(error) => {
+            let told = if error.code().is_empty() || matches!(error.status(), Some(401 | 403)) {
+                read_first_page(&blob).await.err().unwrap_or(error)
+            } else {
+                error
+            };
+            return Err(denied(blob.resource(), told));
+        }
+    };
+    let Properties { length, blob_type, .. } = properties;
+    if !blob_type.is_empty() && blob_type != "PageBlob" {
+        return Err(Error::new(
+            ErrorKind::SourceUnsuitable,
+            format!("use the {} as a snapshot", blob.resource().role()),
+            format!("it is a {blob_type}, not a page blob"),
+        )
+        .on(blob.resource())
+        .next("give the SAS URL of an incremental snapshot: az snapshot grant-access"));
+    }
+    Ok(Snapshot { blob, id, length })
+}
+
+async fn read_first_page(blob: &PageBlob) -> std::result::Result<(), CallError> {
+    match PageRange::new(0, PAGE) {
+        Ok(page) => blob.read(page, false).await.map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A refusal, with the end of the SAS when the URL tells it.
+fn denied(resource: &Resource, error: CallError) -> Error {
+    let ended = resource.expiry().filter(|end| *end < jiff::Timestamp::now());
+    let error = Error::from(error);
+    match (error.kind(), ended) {
+        (ErrorKind::AccessDenied, Some(end)) => {
+            let said = format!("its SAS ended at {end}; {}", error.why());
+            let made = Error::new(ErrorKind::AccessDenied, error.tried().to_owned(), said).on(resource);
+            match error.advice() {
+                Some(advice) => made.next(advice),
+                None => made,
+            }
+        }
+        (ErrorKind::AccessDenied, None) if resource.is_managed_disk() => {
+            let said = format!("the SAS ended, was revoked, or is for something else; {}", error.why());
+            let made = Error::new(ErrorKind::AccessDenied, error.tried().to_owned(), said).on(resource);
+            made.next(error.advice().unwrap_or("grant access again"))
+        }
+        _ => error,
+    }
+}
+
+/// Whether ranged reads come with a CRC-64. It is not documented for disk exports: asked once, done without
+/// when refused.
+async fn sends_crc(source: &Snapshot) -> Result<bool> {
+    let Ok(page) = PageRange::new(0, PAGE) else { return Ok(false) };
+    match source.blob.read(page, true).await {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(&error.cause, Cause::Service(reply) if matches!(reply.status, 400 | 409 | 501)) => {
+            tracing::warn!(cause = %error.cause, "the source sends no checksums: reads are checked by TLS and length only");
+            Ok(false)
+        }
+        Err(error) => Err(denied(source.blob.resource(), error)),
+    }
+}
+
+async fn footer_of(source: &Snapshot) -> Result<Option<Vec<u8>>> {
+    let length = source.length;
+    let last = PageRange::new(length - PAGE, length)
+        .map_err(|error| Error::new(ErrorKind::SourceUnsuitable, "read the footer", error.to_string()))?;
+    let page = source.blob.read(last, false).await.map_err(Error::from)?.concat();
+    let refuse = |why: String, next: &str| {
+        Err(Error::new(ErrorKind::SourceUnsuitable, "use the source as the image of a disk", why)
+            .on(source.blob.resource())
+            .next(next))
+    };
+    match vhd::inspect(&page, length) {
+        Footer::Valid => Ok(Some(page)),
+        Footer::Broken(why) => refuse(format!("its VHD footer does not fit: {why}"), "take another snapshot"),
+        Footer::Absent if source.blob.resource().is_managed_disk() => refuse(
+            "it has no VHD footer; disks with 4096-byte sectors are exported as VHDX, which no disk can be imported from".to_owned(),
+            "grant access with the format VHD: az snapshot grant-access --file-format VHD",
+        ),
+        Footer::Absent => Ok(None),
+    }
+}

@@ -1,0 +1,267 @@
+//! Runs a plan: a bounded window of chunks, each read -> check -> write, and a checkpoint every few seconds.
+//!
+//! ```text
+//! listing ──extents──> planner ──chunks──> window ──┬─ chunk ─┐
+//!    (runs ahead, bounded)          (AIMD, budget)  ├─ chunk ─┼──> frontier ──> checkpoint (base blob)
+//!                                                   └─ chunk ─┘
+//! ```
+//!
+//! **Consistency.** A chunk is complete when all of its writes were acknowledged with a matching checksum. The
+//! frontier is below every chunk that is not. Only the frontier is written down, so a run that goes on from a
+//! checkpoint repeats at most the window and what was acknowledged since.
+//!
+//! **Failure.** The first chunk that fails for good ends the run: no further chunk starts, those in flight are
+//! dropped. Writes that were already sent may still land; they carry bytes of the source and the fence of this
+//! run, so they are either right or refused.
+//!
+//! **Cancellation.** The same, after the chunks in flight were given a moment to finish.
+//!
+//! **Memory.** The window holds at most [`CopyOptions::memory`] bytes of chunks; the listing ahead of it is
+//! bounded by itself (see `diff`).
+
+pub mod chunk;
+pub mod frontier;
+pub mod scan;
+pub mod window;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::azure::failure::{CallError, CallResult};
+use crate::base::Base;
+use crate::base::lease::Loss;
+use crate::diff::Listing;
+use crate::plan::{Chunk, PlanOptions, Planner, Totals};
+use crate::progress::Progress;
+use crate::range::ExtentKind;
+
+use chunk::Route;
+use frontier::{Checkpoint, Frontier, Written};
+use window::Window;
+
+/// How a plan is run.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOptions {
+    /// Most chunks in flight.
+    pub concurrency: usize,
+    /// Most bytes of chunks in flight.
+    pub memory: u64,
+    /// Time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// After a cancellation, time for the chunks in flight.
+    pub grace: Duration,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 32,
+            memory: 256 << 20,
+            checkpoint_every: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A plan that was run to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// What was planned in this run.
+    pub totals: Totals,
+    /// What is written, over all runs of the step.
+    pub checkpoint: Checkpoint,
+}
+
+/// Why a run stopped before its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// A call failed for good.
+    Call(CallError),
+    /// The lease is gone.
+    Lost(Loss),
+    /// The user ended it.
+    Cancelled,
+    /// What was written is not what was planned: nothing is sealed.
+    Miscounted(String),
+}
+
+impl From<CallError> for Stop {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// A plan while it is run.
+pub struct Run<'a> {
+    base: &'a Base,
+    route: Arc<Route>,
+    options: CopyOptions,
+    progress: &'a Progress,
+    window: Window,
+    frontier: Frontier,
+    planned: VecDeque<Chunk>,
+    planner: Option<Planner>,
+    totals: Totals,
+    chunks: u64,
+    in_flight: JoinSet<Outcome>,
+    /// The checkpoint that is being written down: at most one.
+    noting: FuturesUnordered<BoxFuture<'a, CallResult<u64>>>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that goes on from `checkpoint`.
+    pub fn new(
+        base: &'a Base,
+        route: Route,
+        plan: PlanOptions,
+        options: CopyOptions,
+        checkpoint: Checkpoint,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            base,
+            route: Arc::new(route),
+            options,
+            progress,
+            window: Window::new(options.concurrency, options.memory),
+            frontier: Frontier::new(checkpoint),
+            planned: VecDeque::new(),
+            planner: Some(Planner::new(plan)),
+            totals: Totals::default(),
+            chunks: 0,
+            in_flight: JoinSet::new(),
+            noting: FuturesUnordered::new(),
+        }
+    }
+
+    /// How far everything is written; also after an error.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.frontier.checkpoint()
+    }
+
+    /// Copies what `listing` brings, to the end of an image of `length` bytes.
+    ///
+    /// # Errors
+    /// The first chunk, listing or checkpoint that failed for good. The caller still owns the base and may note
+    /// the checkpoint that [`Self::checkpoint`] shows.
+    pub async fn to_end(&mut self, listing: &mut Listing, length: u64, cancel: &CancellationToken) -> Result<Copied, Stop> {
+        let mut next_checkpoint = Instant::now() + self.options.checkpoint_every;
+        let mut noted = self.checkpoint().offset;
+        loop {
+            self.start_chunks();
+            let is_copied = self.planner.is_none() && self.planned.is_empty() && self.in_flight.is_empty();
+            if is_copied && self.noting.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                lost = self.base.lost() => return Err(Stop::Lost(lost)),
+                () = cancel.cancelled() => {
+                    self.wind_down().await;
+                    return Err(Stop::Cancelled);
+                }
+                Some(done) = self.in_flight.join_next() => self.finish_chunk(done).await?,
+                extent = listing.next(), if self.planner.is_some() && self.planned.is_empty() => {
+                    self.plan(extent?);
+                }
+                Some(written) = self.noting.next() => {
+                    noted = written?;
+                    next_checkpoint = Instant::now() + self.options.checkpoint_every;
+                }
+                () = tokio::time::sleep_until(next_checkpoint), if self.is_worth_noting(noted) => {
+                    self.noting.push(self.base.note(self.checkpoint()).boxed());
+                }
+            }
+        }
+        let complete = self.frontier.finish(self.chunks, length);
+        match complete {
+            Some(checkpoint) if self.chunks == self.totals.data_chunks + self.totals.clear_chunks => {
+                Ok(Copied { totals: self.totals, checkpoint })
+            }
+            _ => Err(Stop::Miscounted(format!(
+                "{} chunks were planned, and not all of them were written",
+                self.totals.data_chunks + self.totals.clear_chunks
+            ))),
+        }
+    }
+
+    fn is_worth_noting(&self, noted: u64) -> bool {
+        self.noting.is_empty() && self.checkpoint().offset > noted
+    }
+
+    fn plan(&mut self, extent: Option<crate::range::Extent>) {
+        let mut chunks = Vec::new();
+        match extent {
+            Some(extent) => {
+                if let Some(planner) = &mut self.planner {
+                    planner.push(extent, &mut chunks);
+                }
+            }
+            None => {
+                if let Some(planner) = self.planner.take() {
+                    self.totals = planner.finish(&mut chunks);
+                }
+            }
+        }
+        self.planned.extend(chunks);
+    }
+
+    fn start_chunks(&mut self) {
+        self.window.observe(self.progress.congested(), Instant::now().into_std());
+        while let Some(chunk) = self.planned.front().copied()
+            && self.window.has_room(memory_of(chunk))
+        {
+            self.planned.pop_front();
+            self.window.enter(memory_of(chunk));
+            let number = self.chunks;
+            self.chunks += 1;
+            let route = Arc::clone(&self.route);
+            self.in_flight.spawn(async move { Outcome { number, chunk, written: route.copy(chunk).await } });
+        }
+        self.progress.show_window(self.window.chunks(), self.window.limit());
+    }
+
+    async fn finish_chunk(&mut self, done: Result<Outcome, JoinError>) -> Result<(), Stop> {
+        let Outcome { number, chunk, written } =
+            done.map_err(|_| Stop::Miscounted("a chunk's task ended without a result".to_owned()))?;
+        self.window.leave(memory_of(chunk));
+        let written = written?;
+        if written.range != chunk.range || written.counts.bytes_sent + written.counts.bytes_zero != chunk.range.len() {
+            let why = format!("chunk {} was not written whole", chunk.range);
+            return Err(Stop::Miscounted(why));
+        }
+        self.progress.wrote(&written);
+        self.frontier.complete(number, written);
+        Ok(())
+    }
+
+    /// Lets the chunks in flight finish, for a moment.
+    async fn wind_down(&mut self) {
+        let deadline = Instant::now() + self.options.grace;
+        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.in_flight.join_next()).await {
+            if self.finish_chunk(done).await.is_err() {
+                break;
+            }
+        }
+        self.in_flight.abort_all();
+    }
+}
+
+/// What became of one chunk of the plan.
+struct Outcome {
+    number: u64,
+    chunk: Chunk,
+    written: CallResult<Written>,
+}
+
+/// A clear takes no memory.
+fn memory_of(chunk: Chunk) -> u64 {
+    if chunk.kind == ExtentKind::Data { chunk.range.len() } else { 0 }
+}

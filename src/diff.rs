@@ -1,0 +1,364 @@
+//! Page lists become one ordered stream of extents that runs ahead of the copy.
+//!
+//! The blob is asked for in *windows*, several at once. A window whose answer the server cannot finish in time
+//! is halved, down to 150 MiB, which Microsoft's storage team states as safe for a blob however fragmented. A
+//! reply that breaks off is taken up where it stopped. Ranges that a window's edge cut in two are joined.
+//!
+//! **Memory.** Each window holds at most [`WINDOW_EXTENTS`] extents that were not taken yet; when it is full,
+//! its request is given up after a moment (a socket that nobody reads from would be closed by the server) and
+//! made again when there is room. The largest page blob has 128 windows, so a listing never holds more than
+//! 50 MiB, however long the list is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::azure::failure::{CallError, CallResult, Cause};
+use crate::azure::{Against, PageBlob};
+use crate::range::{Extent, ExtentKind, PAGE, PageRange};
+
+/// Extents that one window may hold.
+pub const WINDOW_EXTENTS: usize = 16 << 10;
+/// Windows are not halved below this many bytes.
+pub const SMALLEST_WINDOW: u64 = 150 << 20;
+/// How long a request is kept open while its window is full.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How page lists are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ListingOptions {
+    /// Bytes of the blob that one request asks about.
+    pub window: u64,
+    /// Requests under way at once.
+    pub parallel: usize,
+}
+
+impl Default for ListingOptions {
+    fn default() -> Self {
+        Self { window: 64 << 30, parallel: 4 }
+    }
+}
+
+/// How far a listing has come; shared with whoever shows progress.
+#[derive(Debug, Default)]
+pub struct ListingProgress {
+    /// Bytes of the blob that are listed.
+    listed: AtomicU64,
+    /// Bytes of the blob in all.
+    length: AtomicU64,
+    data: AtomicU64,
+    clear: AtomicU64,
+}
+
+impl ListingProgress {
+    /// Bytes in data extents found so far, and whether that is all of them.
+    pub fn data(&self) -> (u64, bool) {
+        (self.data.load(Relaxed), self.is_complete())
+    }
+
+    /// Bytes in clear extents found so far.
+    pub fn clear(&self) -> u64 {
+        self.clear.load(Relaxed)
+    }
+
+    /// Whether the whole blob is listed.
+    pub fn is_complete(&self) -> bool {
+        let length = self.length.load(Relaxed);
+        length > 0 && self.listed.load(Relaxed) >= length
+    }
+
+    /// Data bytes to expect in all: exact when complete, otherwise by the density so far.
+    pub fn expected_data(&self) -> Option<u64> {
+        let (data, complete) = self.data();
+        let listed = self.listed.load(Relaxed);
+        if complete {
+            return Some(data);
+        }
+        if listed == 0 {
+            return None;
+        }
+        let scaled = u128::from(data) * u128::from(self.length.load(Relaxed)) / u128::from(listed);
+        u64::try_from(scaled).ok()
+    }
+}
+
+/// An ordered stream of extents: ascending, without overlap, neighbours of one kind joined.
+pub struct Listing {
+    windows: VecDeque<mpsc::Receiver<CallResult<Extent>>>,
+    /// Ends the windows' tasks when the listing is dropped.
+    _tasks: JoinSet<()>,
+    progress: Arc<ListingProgress>,
+    /// Pages that are to be written even when the list does not name them, ascending.
+    forced: VecDeque<PageRange>,
+    /// What arrived and was not looked at yet.
+    queue: VecDeque<Extent>,
+    /// The extent that may still grow.
+    pending: Option<Extent>,
+    /// An extent that was looked at ahead of time.
+    taken: Option<Extent>,
+}
+
+impl Listing {
+    /// Starts to list `range` of `blob`, whose length must be `length`. `forced` pages (ascending) come out as
+    /// data where the list does not name them.
+    pub fn start(
+        blob: &PageBlob,
+        against: &Against,
+        range: Option<PageRange>,
+        length: u64,
+        forced: Vec<PageRange>,
+        options: ListingOptions,
+    ) -> Self {
+        let progress = Arc::new(ListingProgress::default());
+        progress.length.store(range.map_or(1, PageRange::len), Relaxed);
+        if range.is_none() {
+            progress.listed.store(1, Relaxed);
+        }
+        let mut tasks = JoinSet::new();
+        let mut windows = VecDeque::new();
+        let requests = Arc::new(Semaphore::new(options.parallel.max(1)));
+        let mut rest = range;
+        while let Some(range) = rest {
+            let (window, next) = range.split(range.start() + options.window.max(PAGE).next_multiple_of(PAGE));
+            rest = next;
+            let Some(window) = window else { break };
+            let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
+            let lister = Lister {
+                blob: blob.clone(),
+                against: against.clone(),
+                length,
+                requests: Arc::clone(&requests),
+                progress: Arc::clone(&progress),
+                sender,
+            };
+            tasks.spawn(lister.run(window));
+            windows.push_back(receiver);
+        }
+        Self { windows, _tasks: tasks, progress, forced: forced.into(), queue: VecDeque::new(), pending: None, taken: None }
+    }
+
+    /// How far the listing has come.
+    pub fn progress(&self) -> Arc<ListingProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Waits for the first extent (or the end) without taking it: whether the service answers at all.
+    pub async fn ready(&mut self) -> CallResult<()> {
+        if self.taken.is_none() {
+            self.taken = self.next().await?;
+        }
+        Ok(())
+    }
+
+    /// The next extent, or `None` at the end.
+    pub async fn next(&mut self) -> CallResult<Option<Extent>> {
+        if let Some(extent) = self.taken.take() {
+            return Ok(Some(extent));
+        }
+        loop {
+            let arrived = self.arrive().await?;
+            match (self.pending.take(), arrived) {
+                (Some(held), Some(next)) => match join(held, next) {
+                    Some(joined) => self.pending = Some(joined),
+                    None => {
+                        self.pending = Some(next);
+                        return Ok(Some(held));
+                    }
+                },
+                (None, Some(next)) => self.pending = Some(next),
+                (held, None) => return Ok(held),
+            }
+        }
+    }
+
+    /// The next extent of the windows in order, with the forced pages that no extent names.
+    async fn arrive(&mut self) -> CallResult<Option<Extent>> {
+        while self.queue.is_empty() {
+            let Some(window) = self.windows.front_mut() else {
+                self.queue.extend(self.forced.drain(..).map(as_data));
+                break;
+            };
+            let Some(extent) = window.recv().await.transpose()? else {
+                self.windows.pop_front();
+                continue;
+            };
+            while let Some(page) = self.forced.pop_front_if(|page| page.start() < extent.range.end()) {
+                if page.end() <= extent.range.start() {
+                    self.queue.push_back(as_data(page));
+                }
+            }
+            self.queue.push_back(extent);
+        }
+        Ok(self.queue.pop_front())
+    }
+}
+
+fn as_data(range: PageRange) -> Extent {
+    Extent { range, kind: ExtentKind::Data }
+}
+
+/// One extent, if `next` continues `held`.
+fn join(held: Extent, next: Extent) -> Option<Extent> {
+    if held.kind != next.kind || held.range.end() != next.range.start() {
+        return None;
+    }
+    let range = PageRange::new(held.range.start(), next.range.end()).ok()?;
+    Some(Extent { range, ..held })
+}
+
+/// Lists one window.
+struct Lister {
+    blob: PageBlob,
+    against: Against,
+    /// The length that the blob must have.
+    length: u64,
+    requests: Arc<Semaphore>,
+    progress: Arc<ListingProgress>,
+    sender: mpsc::Sender<CallResult<Extent>>,
+}
+
+/// Where a window's listing stands between two requests.
+struct Position {
+    /// What is not listed yet.
+    rest: PageRange,
+    /// Bytes that one request asks about.
+    span: u64,
+    /// What the last reply asked about and the marker with which it goes on.
+    marker: Option<(PageRange, String)>,
+}
+
+/// How one request ended.
+enum Ended {
+    /// Listed up to here.
+    At(u64),
+    /// The window is full: go on when there is room.
+    Full(u64),
+    /// Nobody listens any more.
+    Unwanted,
+}
+
+impl Lister {
+    async fn run(self, window: PageRange) {
+        let mut position = Position { rest: window, span: window.len(), marker: None };
+        loop {
+            // Requests start in the order of the windows: the semaphore is fair.
+            let Ok(permit) = self.requests.acquire().await else { return };
+            let ended = self.request(&mut position).await;
+            drop(permit);
+            let at = match ended {
+                Ok(Ended::At(at)) => at,
+                Ok(Ended::Full(at)) => {
+                    if self.sender.reserve().await.is_err() {
+                        return;
+                    }
+                    at
+                }
+                Ok(Ended::Unwanted) => return,
+                Err(error) => {
+                    // Nobody listens when this fails: then nobody needs the error.
+                    let _ = self.sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            match position.rest.split(at).1 {
+                Some(rest) => position.rest = rest,
+                None => return,
+            }
+        }
+    }
+
+    /// One request under the retry layer. Whatever it brought before it failed is kept: an attempt that moved
+    /// on counts as a success that ended early.
+    async fn request(&self, position: &mut Position) -> CallResult<Ended> {
+        let state = tokio::sync::Mutex::new(position);
+        self.blob
+            .repeat_list(|| async {
+                let mut position = state.lock().await;
+                let start = position.rest.start();
+                let mut at = start;
+                match self.attempt(&mut position, &mut at).await {
+                    Ok(ended) => Ok(ended),
+                    Err(error) => {
+                        position.marker = None;
+                        let halved = (position.span / 2).next_multiple_of(PAGE);
+                        let too_much = error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
+                        if at > start {
+                            Ok(Ended::At(at))
+                        } else if too_much && halved >= SMALLEST_WINDOW {
+                            tracing::debug!(span = position.span, "the page list took too long: halving the window");
+                            position.span = halved;
+                            Ok(Ended::At(start))
+                        } else {
+                            Err(error)
+                        }
+                    }
+                }
+            })
+            .await
+    }
+
+    /// One request: sends its extents on, and keeps `at` at the end of what it sent.
+    async fn attempt(&self, position: &mut Position, at: &mut u64) -> CallResult<Ended> {
+        let (asked, marker) = match position.marker.take() {
+            Some((asked, marker)) => (asked, Some(marker)),
+            None => {
+                let cut = position.rest.start().saturating_add(position.span.max(PAGE));
+                (position.rest.split(cut).0.unwrap_or(position.rest), None)
+            }
+        };
+        let mut reply = self.blob.page_list_once(asked, &self.against, marker.as_deref()).await?;
+        if reply.blob_length != self.length {
+            let why = format!("the snapshot has {} bytes, and had {} before", reply.blob_length, self.length);
+            return Err(self.protocol_error(why));
+        }
+        while let Some(extent) = reply.next().await? {
+            if extent.range.start() < *at {
+                return Err(self.protocol_error(format!("{} was listed before", extent.range)));
+            }
+            let slot = match tokio::time::timeout(PATIENCE, self.sender.reserve()).await {
+                Ok(Ok(slot)) => slot,
+                Ok(Err(_)) => return Ok(Ended::Unwanted),
+                Err(_) => return Ok(Ended::Full(*at)),
+            };
+            self.count(extent, *at);
+            *at = extent.range.end();
+            slot.send(Ok(extent));
+        }
+        match reply.next_marker() {
+            Some(next) if marker.as_deref() == Some(next) => {
+                Err(self.protocol_error("the same NextMarker came twice".to_owned()))
+            }
+            Some(next) => {
+                position.marker = Some((asked, next.to_owned()));
+                Ok(Ended::At(*at))
+            }
+            None => {
+                self.progress.listed.fetch_add(asked.end() - *at, Relaxed);
+                Ok(Ended::At(asked.end()))
+            }
+        }
+    }
+
+    fn count(&self, extent: Extent, from: u64) {
+        self.progress.listed.fetch_add(extent.range.end() - from, Relaxed);
+        let sum = match extent.kind {
+            ExtentKind::Data => &self.progress.data,
+            ExtentKind::Clear => &self.progress.clear,
+        };
+        sum.fetch_add(extent.range.len(), Relaxed);
+    }
+
+    fn protocol_error(&self, why: String) -> CallError {
+        CallError {
+            call: "Get Page Ranges",
+            role: self.blob.resource().role(),
+            on: self.blob.resource().to_string(),
+            cause: Cause::Protocol(why),
+            attempts: 1,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a run shows of itself while it runs: counters and the reason for waiting. The library only keeps them;
+//! whoever embeds it decides what to show.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::azure::{Meter, Reading};
+use crate::copy::frontier::Written;
+use crate::diff::ListingProgress;
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Looking at the snapshots and the base; nothing is written.
+    #[default]
+    Checking,
+    /// Listing and copying.
+    Copying,
+    /// Making the point.
+    Sealing,
+    /// Done.
+    Done,
+}
+
+/// Live numbers of one run.
+#[derive(Default)]
+pub struct Progress {
+    /// Counts the source's side: reads and listings.
+    pub source: Arc<Meter>,
+    /// Counts the target's side.
+    pub target: Arc<Meter>,
+    phase: Mutex<Phase>,
+    listing: Mutex<Option<Arc<ListingProgress>>>,
+    chunks: AtomicU64,
+    bytes: AtomicU64,
+    in_flight: AtomicU64,
+    limit: AtomicU64,
+}
+
+/// The numbers at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What the run is doing.
+    pub phase: Phase,
+    /// Bytes of chunks that are written.
+    pub bytes: u64,
+    /// Data bytes to expect in all, and whether that is exact.
+    pub expected: Option<(u64, bool)>,
+    /// Chunks in flight, and how many may be.
+    pub in_flight: (u64, u64),
+    /// The source's counters.
+    pub source: Reading,
+    /// The target's counters.
+    pub target: Reading,
+    /// What is being waited for.
+    pub waiting_for: Option<String>,
+}
+
+impl Progress {
+    /// The numbers now.
+    pub fn read(&self) -> Snapshot {
+        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let expected = listing.and_then(|listing| {
+            let all = listing.expected_data()?.saturating_add(listing.clear());
+            Some((all, listing.is_complete()))
+        });
+        Snapshot {
+            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
+            bytes: self.bytes.load(Relaxed),
+            expected,
+            in_flight: (self.in_flight.load(Relaxed), self.limit.load(Relaxed)),
+            source: self.source.read(),
+            target: self.target.read(),
+            waiting_for: self.waiting_for(),
+        }
+    }
+
+    /// The reason for waiting: refusals first, then a window that refusals made narrow.
+    fn waiting_for(&self) -> Option<String> {
+        for meter in [&self.target, &self.source] {
+            if let Some((reason, calls)) = meter.waiting_for() {
+                let others = if calls > 1 { format!(" (and {} more)", calls - 1) } else { String::new() };
+                return Some(format!("{reason}{others}"));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    pub(crate) fn follow(&self, listing: Arc<ListingProgress>) {
+        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
+    }
+
+    pub(crate) fn wrote(&self, written: &Written) {
+        self.chunks.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(written.range.len(), Relaxed);
+    }
+
+    pub(crate) fn show_window(&self, chunks: usize, limit: f64) {
+        self.in_flight.store(chunks as u64, Relaxed);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        self.limit.store(limit as u64, Relaxed);
+    }
+
+    pub(crate) fn congested(&self) -> u64 {
+        self.source.read().congested + self.target.read().congested
+    }
+}
