@@ -182,10 +182,6 @@ impl Endpoint {
         &self.resource
     }
 
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        self.timeouts
-    }
-
     pub(crate) fn retry(&self) -> Retry<'_> {
         Retry { policy: self.retry, meter: &self.meter }
     }

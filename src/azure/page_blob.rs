@@ -18,8 +18,9 @@ use azure_storage_blob::{
 };
 use futures::TryStreamExt;
 
-use super::endpoint::{Endpoint, SERVICE_VERSION};
+use super::endpoint::{Client, Endpoint, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
+use super::pace::{Caps, Pace};
 use super::resource::Resource;
 
 /// Metadata of a blob or point. Names are compared without case, so they are kept in lower case.
@@ -68,6 +69,12 @@ impl std::fmt::Debug for PageBlob {
 }
 
 impl PageBlob {
+    /// A client for `resource` by itself: without caps, counted by nobody.
+    pub fn connect(resource: Resource, client: &Client) -> CallResult<Self> {
+        let pace = Arc::new(Pace::new(Caps::default()));
+        Self::new(Endpoint::new(resource, client, pace, Arc::default()))
+    }
+
     /// A client for the blob behind `endpoint`.
     pub fn new(endpoint: Arc<Endpoint>) -> CallResult<Self> {
         let url = endpoint.resource().base().clone();

@@ -224,7 +224,8 @@ impl Resource {
     }
 
     /// The same blob at one of its own snapshots. `self` must name the blob itself.
-    pub(crate) fn at_snapshot(&self, time: &str) -> Self {
+    #[must_use]
+    pub fn at_snapshot(&self, time: &str) -> Self {
         let separator = if self.query.0.is_empty() { "" } else { "&" };
         let encoded: String = url::form_urlencoded::byte_serialize(time.as_bytes()).collect();
         Self {

@@ -1,0 +1,217 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::settings::{parse_rate, parse_requests, parse_size};
+use crate::azure::credentials::SignIn;
+use crate::azure::failure::scrub;
+use crate::error::ErrorKind;
+
+const EXAMPLES: &str = "\
+Examples:
+  See it work, on this machine alone:
+    snapferry demo
+
+  Copy the first snapshot of a disk whole, then the next one as a difference. The SAS URLs come from
+  `az snapshot grant-access`; in files or in the environment they do not show in a process list:
+    snapferry copy --source @first.sas --target 'https://backups.blob.core.windows.net/disks/web-1'
+    snapferry copy --source @second.sas --previous @first.sas --target 'https://backups...'
+
+  What would that cost?
+    snapferry plan --source @second.sas --previous @first.sas --target 'https://backups...'
+
+  What is at the target?
+    snapferry points --target 'https://backups...' --output json
+    snapferry status --target 'https://backups...'";
+
+/// Copy the incremental snapshots of Azure managed disks to another region, on your own compute.
+#[derive(Debug, Parser)]
+#[command(name = "snapferry", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Output on standard output: text, or one JSON document
+    #[arg(long, short, global = true, value_enum, default_value_t, alias = "output-type")]
+    pub output: OutputKind,
+    /// Show no progress, and of the logs only errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Log more to standard error (-v what, -vv why, -vvv every request). Never shows a SAS or a token
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputKind {
+    /// For people.
+    #[default]
+    Text,
+    /// One document on standard output.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy one snapshot to the base blob and seal it as a point
+    #[command(after_help = COPY_HELP)]
+    Copy(Box<CopyArgs>),
+    /// Say what copy would do: bytes, requests, extents, clears. Writes nothing
+    Plan(Box<StepArgs>),
+    /// List the points of a base blob
+    Points(TargetArgs),
+    /// Show what a base blob says of itself
+    Status(TargetArgs),
+    /// Copy a disk with three snapshots between two emulated regions on this machine, and prove the result
+    Demo(DemoArgs),
+    /// Serve an emulated Azure region on this machine: page blobs, managed-disk exports, scripted faults
+    Emulate(Box<EmulateArgs>),
+}
+
+const COPY_HELP: &str = "\
+URLs are given as they are, as @FILE, or as - for standard input; each also has a variable of the environment
+(SNAPFERRY_SOURCE, SNAPFERRY_PREVIOUS, SNAPFERRY_TARGET).
+
+Without --previous the snapshot is copied whole into a blob that must not exist. With it, the base blob must be
+clean at exactly that snapshot. The same command after a crash, an interruption or an error goes on from the last
+checkpoint, on any machine; after success it finds that nothing is left to do.
+
+Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 5 not found, 6 source unsuitable,
+7 too large, 8 growth across 4 TiB, 9 snapshot order, 10 different families, 11 base missing, 12 base not clean,
+13 base elsewhere, 14 base size mismatch, 15 base modified, 16 target exists, 17 lease held, 18 lease lost,
+19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 130 interrupted.";
+
+/// The URLs of a step, and how it is done.
+#[derive(Debug, clap::Args)]
+pub struct StepArgs {
+    /// SAS URL of the snapshot to copy [URL, @FILE or -]
+    #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
+    pub source: String,
+    /// SAS URL of the snapshot that the base blob is clean at; leave it out to copy in full [URL, @FILE or -]
+    #[arg(long, env = "SNAPFERRY_PREVIOUS", hide_env_values = true, value_name = "URL")]
+    pub previous: Option<String>,
+    /// The base blob: URL with a SAS, or without one to sign in with Entra [URL, @FILE or -]
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: String,
+    /// Longest chunk, at most 4MiB
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_size, alias = "block-size")]
+    pub chunk_size: u64,
+    /// Join changes that are at most this far apart into one request
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    pub join_gap: u64,
+    /// Bytes of the disk that one page-list request asks about
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = parse_size)]
+    pub list_window: u64,
+    /// Cap on bytes a second, each for reading and for writing, such as 60MiB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "cap_mbps")]
+    pub rate_limit: Option<u64>,
+    /// The same in megabits a second, as azcopy has it
+    #[arg(long, value_name = "MEGABITS")]
+    pub cap_mbps: Option<f64>,
+    /// Cap on requests a second, each to the source and to the target, such as 400/s
+    #[arg(long, value_name = "RATE", value_parser = parse_requests)]
+    pub request_limit: Option<u32>,
+    /// How long one call may go on failing before the run ends
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub retry_for: Duration,
+    /// End an attempt when its connection is not made in this time
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+    /// End an attempt when nothing arrives for this time
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Duration,
+    /// End an attempt to move a chunk, or to get the head of a reply, after this time
+    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
+    pub call_timeout: Duration,
+    /// Take two URLs with different hosts for snapshots of one disk when nothing else speaks against it
+    #[arg(long)]
+    pub across_hosts: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+/// What copy has besides plan.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub step: StepArgs,
+    /// Most chunks in flight
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// Most memory for chunks in flight
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
+    pub memory: u64,
+    /// Zeros inside a chunk that are not sent as bytes, from this length on
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    pub zero_run: u64,
+    /// Time between checkpoints
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub checkpoint_every: Duration,
+    /// Seconds for which the lease is taken each time
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u8).range(15..=60))]
+    pub lease_duration: u8,
+    /// Only say what would be done, as plan does
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Rights that a URL does not carry itself.
+#[derive(Debug, clap::Args)]
+pub struct AccessArgs {
+    /// Where Entra tokens come from: auto, spn, workload, msi or azcli
+    #[arg(long, value_name = "TYPE", default_value = "auto", env = "SNAPFERRY_LOGIN_TYPE")]
+    pub login_type: SignIn,
+    /// Allow plain http to other machines
+    #[arg(long)]
+    pub allow_http: bool,
+}
+
+/// A base blob.
+#[derive(Debug, clap::Args)]
+pub struct TargetArgs {
+    /// The base blob: URL with a SAS, or without one to sign in with Entra [URL, @FILE or -]
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+/// The demo.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Size of the disk before it grows
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub size: u64,
+}
+
+/// The emulator.
+#[derive(Debug, clap::Args)]
+pub struct EmulateArgs {
+    /// Address to listen on; loopback only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
+    pub listen: std::net::SocketAddr,
+}
+
+/// Parses, or prints help, version or a usage error, and gives the exit code for that.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
+    Args::try_parse_from(args).map_err(|error| {
+        if error.use_stderr() {
+            // A URL in the wrong place is part of the message: its SAS must not be.
+            eprint!("{}", scrub(&error.render().to_string()));
+            return ExitCode::from(ErrorKind::Usage.exit_code());
+        }
+        match error.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(ErrorKind::Output.exit_code()),
+        }
+    })
+}

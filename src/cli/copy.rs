@@ -1,0 +1,87 @@
+//! `snapferry copy` and `snapferry plan`.
+
+use tokio_util::sync::CancellationToken;
+
+use super::args::{CopyArgs, StepArgs};
+use super::output::{Output, size};
+use super::{progress, settings};
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::replicate::{self, PlanReport, Report};
+
+pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
+    if args.dry_run {
+        settings::copy_settings(&args)?;
+        return plan(Box::new(args.step), output).await;
+    }
+    let settings = settings::copy_settings(&args)?;
+    let step = settings::step(&args.step)?;
+    let client = settings::client(&args.step, &step)?;
+    let counters = Progress::default();
+    let work = replicate::replicate(&step, &client, &settings, &counters, cancel);
+    let report = progress::show(&counters, output.progress, work).await?;
+    output.result(&report, &describe(&report))
+}
+
+pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
+    let settings = settings::plan_settings(&args)?;
+    let step = settings::step(&args)?;
+    let client = settings::client(&args, &step)?;
+    let counters = Progress::default();
+    let work = replicate::plan(&step, &client, &settings, &counters);
+    let report = progress::show(&counters, output.progress, work).await?;
+    output.result(&report, &describe_plan(&report))
+}
+
+fn describe(report: &Report) -> String {
+    let to = &report.to;
+    if report.already_sealed {
+        return format!("{to} was sealed before, as point {}: nothing to do", report.point.point);
+    }
+    let kind = report.from.as_ref().map_or_else(|| "full copy".to_owned(), |from| format!("difference from {from}"));
+    let resumed =
+        report.resumed_from.map(|offset| format!("\ntaken up at   byte {offset}")).unwrap_or_default();
+    let rate = size(per_second(report.bytes_sent, report.seconds));
+    let retries = if report.retries > 0 { format!(", {} of them retries", report.retries) } else { String::new() };
+    format!(
+        "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros\nrequests      {}{retries}\npoint         {}\ndigest        {}",
+        size(report.totals.bytes_changed),
+        report.totals.data_extents,
+        size(report.totals.bytes_cleared),
+        report.totals.clear_extents,
+        size(report.bytes_sent),
+        report.seconds,
+        size(report.bytes_zero),
+        report.requests,
+        report.point.point,
+        report.point.digest,
+    )
+}
+
+fn describe_plan(report: &PlanReport) -> String {
+    let what = match report.action {
+        "create" => "create the base blob and copy in full",
+        "begin" => "bring the base blob forward",
+        "go-on" => "go on with the interrupted step",
+        "finish-seal" => "seal what is written already",
+        _ => "nothing: the step is sealed",
+    };
+    let from = report.from.as_ref().map_or_else(String::new, |from| format!("\nfrom          {from}"));
+    format!(
+        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps)\nrequests      {}",
+        report.to,
+        size(report.length),
+        size(report.totals.bytes_changed),
+        report.totals.data_extents,
+        size(report.totals.bytes_cleared),
+        report.totals.clear_extents,
+        size(report.bytes_to_read),
+        size(report.totals.bytes_joined),
+        report.requests_planned,
+    )
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn per_second(bytes: u64, seconds: f64) -> u64 {
+    if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 }
+}

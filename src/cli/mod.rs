@@ -1,0 +1,83 @@
+//! What a person types and sees. One file a command; nothing in here is known to the engine.
+
+pub mod args;
+mod copy;
+mod demo;
+mod demo_disk;
+mod emulate;
+mod logs;
+mod output;
+mod progress;
+mod settings;
+mod target;
+
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use output::Output;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs a command that was parsed.
+pub fn run(args: Args) -> ExitCode {
+    let output = Output::new(args.output, args.quiet);
+    let result = logs::start(args.verbose, args.quiet).and_then(|()| start(args, output));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn start(args: Args, output: Output) -> Result<()> {
+    settings::refuse_unknown_environment()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, "start the runtime", error.to_string()))?;
+    runtime.block_on(async {
+        let cancel = end_on_signal();
+        match args.command {
+            Command::Copy(copy) => copy::copy(copy, output, &cancel).await,
+            Command::Plan(plan) => copy::plan(plan, output).await,
+            Command::Points(target) => target::points(target, output).await,
+            Command::Status(target) => target::status(target, output).await,
+            Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
+            Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
+        }
+    })
+}
+
+/// The first Ctrl-C (or SIGTERM) ends the work cleanly, the second at once.
+fn end_on_signal() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let asked = cancel.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        asked.cancel();
+        eprintln!("ending cleanly: the checkpoint is being written and the lease released; once more ends at once");
+        wait_for_signal().await;
+        std::process::exit(i32::from(ErrorKind::Interrupted.exit_code()));
+    });
+    cancel
+}
+
+#[cfg(unix)]
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending::<()>().await },
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait_for_signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! Standard output holds the result and nothing else: text for people, or one JSON document. Everything else
+//! goes to standard error.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::args::OutputKind;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where and how results are written.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
+    kind: OutputKind,
+    /// Whether progress may be shown.
+    pub(super) progress: bool,
+}
+
+impl Output {
+    pub(super) fn new(kind: OutputKind, quiet: bool) -> Self {
+        Self { kind, progress: !quiet }
+    }
+
+    /// Writes the one result of a command.
+    pub(super) fn result(self, document: &impl Serialize, text: &str) -> Result<()> {
+        match self.kind {
+            OutputKind::Text => self.line(text),
+            OutputKind::Json => {
+                let document = serde_json::to_string_pretty(document).map_err(|error| output_error(&error))?;
+                write_line(&document)
+            }
+        }
+    }
+
+    /// Writes a line for people; nothing when a JSON document is wanted.
+    pub(super) fn line(self, text: &str) -> Result<()> {
+        if self.kind == OutputKind::Json { Ok(()) } else { write_line(text) }
+    }
+
+    /// Shows an error: on standard error for people, and as the document where one is expected.
+    pub(super) fn error(self, error: &Error) {
+        let kind = error.kind();
+        let mut lines = format!("error: {error}\n");
+        lines += &format!("  again: {}\n", kind.remedy().sentence());
+        if let Some(advice) = error.advice() {
+            lines += &format!("  next:  {advice}\n");
+        }
+        lines += &format!("  code:  {} (exit code {})\n", kind.name(), kind.exit_code());
+        // When even this cannot be written, the exit code still tells.
+        let _ = std::io::stderr().write_all(lines.as_bytes());
+        if self.kind == OutputKind::Json && kind != ErrorKind::Output {
+            let document = json!({ "error": {
+                "kind": kind.name(),
+                "exit_code": kind.exit_code(),
+                "tried": error.tried(),
+                "on": error.subject(),
+                "why": error.why(),
+                "again": kind.remedy().name(),
+                "next": error.advice(),
+            }});
+            let _ = write_line(&format!("{document:#}"));
+        }
+    }
+}
+
+fn write_line(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| output_error(&error))
+}
+
+fn output_error(error: &impl ToString) -> Error {
+    Error::new(ErrorKind::Output, "write the result to standard output", error.to_string())
+        .next("the work itself was done: snapferry status --target <URL> shows the result again")
+}
+
+/// A size for people.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}

@@ -1,0 +1,102 @@
+//! The progress bar: bytes, rate, time left and what is being waited for. On a terminal it moves; elsewhere a
+//! plain line comes every few seconds.
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::copy::per_second;
+use super::output::size;
+use crate::progress::{Phase, Progress, Snapshot};
+
+const BAR_EVERY: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Rates are taken over this time.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
+/// Runs `work` and shows `progress` meanwhile.
+pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future<Output = T>) -> T {
+    if !wanted {
+        return work.await;
+    }
+    let is_terminal = std::io::stderr().is_terminal();
+    let bar = is_terminal.then(bar);
+    let mut ticks = tokio::time::interval(if is_terminal { BAR_EVERY } else { LINE_EVERY });
+    let mut rate = Rate::default();
+    let mut first = true;
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result,
+            _ = ticks.tick() => {
+                let now = progress.read();
+                let line = rate.line(&now);
+                match &bar {
+                    Some(bar) => draw(bar, &now, line),
+                    None if !first => eprintln!("{line}"),
+                    None => first = false,
+                }
+            }
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    result
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn draw(bar: &ProgressBar, now: &Snapshot, line: String) {
+    bar.set_length(now.expected.map_or(0, |(bytes, _)| bytes));
+    bar.set_position(now.bytes);
+    bar.set_message(line);
+}
+
+#[derive(Default)]
+struct Rate {
+    past: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    fn line(&mut self, now: &Snapshot) -> String {
+        self.past.push_back((Instant::now(), now.bytes));
+        while self.past.len() > 2 && self.past.front().is_some_and(|(then, _)| then.elapsed() > RATE_OVER) {
+            self.past.pop_front();
+        }
+        let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.bytes));
+        let rate = per_second(now.bytes - before, then.elapsed().as_secs_f64());
+        let waiting = now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
+        let doing = match now.phase {
+            Phase::Checking => return format!("checking the snapshots and the base blob{waiting}"),
+            Phase::Sealing => return format!("sealing{waiting}"),
+            Phase::Done => return "done".to_owned(),
+            Phase::Copying => size(now.bytes),
+        };
+        let (in_flight, limit) = now.in_flight;
+        match now.expected {
+            None => format!("{doing} at {}/s, still listing, {in_flight} of {limit} in flight{waiting}", size(rate)),
+            Some((all, exact)) => {
+                let about = if exact { "" } else { "about " };
+                let left = if rate > 0 { time_left(all.saturating_sub(now.bytes) / rate) } else { "unknown".to_owned() };
+                format!(
+                    "{doing} of {about}{} at {}/s, time left {left}, {in_flight} of {limit} in flight{waiting}",
+                    size(all),
+                    size(rate)
+                )
+            }
+        }
+    }
+}
+
+fn time_left(seconds: u64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}

@@ -1,0 +1,199 @@
+//! What was typed becomes what it means: checked once, before anything is done.
+
+use std::io::Read;
+
+use bytesize::ByteSize;
+
+use super::args::{AccessArgs, CopyArgs, StepArgs};
+use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::PlanOptions;
+use crate::range::PAGE;
+use crate::replicate::{Settings, Step};
+
+/// Variables of the environment that mean something. Any other with our prefix is a mistake, and a mistake in
+/// the environment of a scheduler is not seen by anybody.
+const ENVIRONMENT: [&str; 4] =
+    ["SNAPFERRY_SOURCE", "SNAPFERRY_PREVIOUS", "SNAPFERRY_TARGET", "SNAPFERRY_LOGIN_TYPE"];
+
+/// Longest URL that is looked at.
+const LONGEST_URL: u64 = 16 << 10;
+
+/// Refuses variables with our prefix that mean nothing.
+pub(super) fn refuse_unknown_environment() -> Result<()> {
+    let unknown = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .find(|name| name.starts_with("SNAPFERRY_") && !ENVIRONMENT.contains(&name.as_str()));
+    match unknown {
+        None => Ok(()),
+        Some(name) => Err(Error::new(ErrorKind::Usage, "read the environment", format!("{name} is unknown"))
+            .next(format!("unset it, or use one of {}", ENVIRONMENT.join(", ")))),
+    }
+}
+
+/// The URLs of a step.
+pub(super) fn step(args: &StepArgs) -> Result<Step> {
+    let inputs = [Some(&args.source), args.previous.as_ref(), Some(&args.target)];
+    if inputs.iter().flatten().filter(|text| text.trim() == "-").count() > 1 {
+        return Err(Error::new(ErrorKind::Usage, "read the URLs", "only one of them can come from standard input")
+            .next("put the others into files: --target @FILE"));
+    }
+    Ok(Step {
+        source: resource(Role::Source, &args.source, &args.access)?,
+        previous: args.previous.as_deref().map(|text| resource(Role::Previous, text, &args.access)).transpose()?,
+        target: resource(Role::Target, &args.target, &args.access)?,
+    })
+}
+
+/// A URL as it is, from a file (`@FILE`) or from standard input (`-`).
+pub(super) fn resource(role: Role, text: &str, access: &AccessArgs) -> Result<Resource> {
+    let plain = if access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
+    let text = text.trim();
+    if text == "-" {
+        return Resource::parse(role, &read_url(role, "standard input", std::io::stdin())?, plain);
+    }
+    if let Some(path) = text.strip_prefix('@') {
+        let file = std::fs::File::open(path).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("read the {role} URL"), error.to_string()).on(path)
+        })?;
+        return Resource::parse(role, &read_url(role, path, file)?, plain);
+    }
+    Resource::parse(role, text, plain)
+}
+
+fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
+    let mut text = String::new();
+    let unreadable = |why: String| Error::new(ErrorKind::Usage, format!("read the {role} URL"), why).on(from);
+    input.take(LONGEST_URL + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    if text.len() as u64 > LONGEST_URL {
+        return Err(unreadable("it is too long for a URL".to_owned()));
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Ok(line.to_owned()),
+        (None, _) => Err(unreadable("it is empty".to_owned())),
+        (Some(_), Some(_)) => Err(unreadable("it holds more than one line; one URL is expected".to_owned())),
+    }
+}
+
+/// The client of a step.
+pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
+    let timeouts = Timeouts { connect: args.connect_timeout, call: args.call_timeout, stall: args.stall_timeout };
+    for (name, time) in [
+        ("--connect-timeout", timeouts.connect),
+        ("--call-timeout", timeouts.call),
+        ("--stall-timeout", timeouts.stall),
+    ] {
+        if time.is_zero() {
+            return Err(Error::new(ErrorKind::Usage, format!("use {name}"), "no attempt can be made in no time"));
+        }
+    }
+    let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
+    // A disk may demand a token besides its SAS, which is only known once it says so.
+    let resources = [Some(&step.source), step.previous.as_ref(), Some(&step.target)];
+    let needs_sign_in = resources.into_iter().flatten().any(|resource| !resource.is_signed());
+    let tokens = match args.access.login_type.credential() {
+        Ok(tokens) => Some(tokens),
+        Err(error) if needs_sign_in => return Err(error),
+        Err(_) => None,
+    };
+    Client::new(timeouts, retry, tokens)
+}
+
+/// The client of a command that only looks at the target.
+pub(super) fn target_client(access: &AccessArgs, target: &Resource) -> Result<Client> {
+    let tokens = if target.is_signed() { None } else { Some(access.login_type.credential()?) };
+    Client::new(Timeouts::default(), RetryPolicy::default(), tokens)
+}
+
+/// How the step is listed and planned.
+pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
+    let absurd = |name: &str, why: String| Err(Error::new(ErrorKind::Usage, format!("use {name}"), why));
+    if args.chunk_size < PAGE || args.chunk_size > LARGEST_CHUNK || !args.chunk_size.is_multiple_of(PAGE) {
+        let why = format!("{} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry", args.chunk_size);
+        return absurd("--chunk-size", why);
+    }
+    if args.join_gap > LARGEST_CHUNK {
+        return absurd("--join-gap", format!("{} is more than a chunk", args.join_gap));
+    }
+    if args.list_window < crate::diff::SMALLEST_WINDOW {
+        return absurd("--list-window", "less than 150MiB costs requests and gains nothing".to_owned());
+    }
+    let mut settings = Settings {
+        plan: PlanOptions { chunk: args.chunk_size, join_gap: args.join_gap },
+        across_hosts: args.across_hosts,
+        ..Settings::default()
+    };
+    settings.listing.window = args.list_window;
+    settings.caps = Caps { bytes_per_second: rate(args)?, requests_per_second: args.request_limit };
+    Ok(settings)
+}
+
+/// How the step is copied.
+pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
+    let mut settings = plan_settings(&args.step)?;
+    if args.memory < LARGEST_CHUNK {
+        return Err(Error::new(ErrorKind::Usage, "use --memory", "less than one chunk of 4MiB is too little"));
+    }
+    settings.zero_run = args.zero_run.max(PAGE);
+    settings.copy.concurrency = usize::from(args.concurrency);
+    settings.copy.memory = args.memory;
+    settings.copy.checkpoint_every = args.checkpoint_every;
+    settings.lease.seconds = args.lease_duration;
+    Ok(settings)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn rate(args: &StepArgs) -> Result<Option<u64>> {
+    let Some(megabits) = args.cap_mbps else { return Ok(args.rate_limit) };
+    if !megabits.is_finite() || !(0.01..=1e9).contains(&megabits) {
+        return Err(Error::new(ErrorKind::Usage, "use --cap-mbps", "it is not a sensible number of megabits a second"));
+    }
+    Ok(Some((megabits * 125_000.0) as u64))
+}
+
+/// A size such as `200MiB`, `4M` or `1048576`.
+pub(super) fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    text.trim()
+        .parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "expected a size such as 4MiB, 200MB or 1GiB".to_owned())
+}
+
+/// A rate such as `60MiB/s`; the `/s` may be left out.
+pub(super) fn parse_rate(text: &str) -> std::result::Result<u64, String> {
+    let text = text.trim();
+    let size = text.strip_suffix("/s").unwrap_or(text);
+    match parse_size(size) {
+        Ok(rate) if rate >= PAGE => Ok(rate),
+        Ok(_) => Err(format!("expected at least {PAGE} bytes a second")),
+        Err(_) => Err("expected a rate such as 60MiB/s".to_owned()),
+    }
+}
+
+/// A number of requests such as `400/s`; the `/s` may be left out.
+pub(super) fn parse_requests(text: &str) -> std::result::Result<u32, String> {
+    let text = text.trim();
+    match text.strip_suffix("/s").unwrap_or(text).trim().parse() {
+        Ok(0) | Err(_) => Err("expected a number of requests a second such as 400/s".to_owned()),
+        Ok(rate) => Ok(rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_and_rates_are_read_as_people_write_them() {
+        assert_eq!(parse_size("200MiB").unwrap(), 200 << 20);
+        assert_eq!(parse_size("1 GB").unwrap(), 1_000_000_000);
+        assert_eq!(parse_rate("60MiB/s").unwrap(), 60 << 20);
+        assert_eq!(parse_rate("60MiB").unwrap(), 60 << 20);
+        assert_eq!(parse_requests("400/s").unwrap(), 400);
+        for bad in ["", "fast", "-1", "0/s", "10MiB/min", "1e99EiB"] {
+            assert!(parse_rate(bad).is_err() && parse_requests(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether a request may do what it asks for.
+//!
+//! An account that nobody made is answered with 404 `ResourceNotFound`, standing in for a host name that does not
+//! resolve. The source address of a SAS (`sip`) is part of its signature, but is not compared with the client's.
+
+pub(crate) mod sas;
+
+use crate::call::{Call, Role};
+use crate::error::{ErrorCode, Failure, Outcome};
+use crate::request::Request;
+use crate::service::Service;
+use crate::store::AccountEntry;
+
+/// The resource that a token for an Entra-secured disk is made for.
+const DISK_RESOURCE: &str = "https://disk.azure.com/";
+const STORAGE_RESOURCE: &str = "https://storage.azure.com/";
+
+/// What an authorised request may do, where the call alone does not decide it.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit {
+    /// The letters of `sp`.
+    permissions: String,
+}
+
+impl Permit {
+    pub(crate) fn has(&self, permission: char) -> bool {
+        self.permissions.contains(permission)
+    }
+}
+
+/// Checks signature, time and permission of a request.
+pub(crate) fn authorise(service: &Service, request: &Request) -> Outcome<Permit> {
+    let account = service.store.account(&request.target.account).ok_or(ErrorCode::ResourceNotFound)?;
+    match account.role {
+        Role::DiskExport => authorise_export(service, &account, request),
+        Role::Account => authorise_account(service, &account, request),
+    }
+}
+
+fn authorise_export(service: &Service, account: &AccountEntry, request: &Request) -> Outcome<Permit> {
+    if request.param("sig").is_none() {
+        return Err(unauthenticated(DISK_RESOURCE));
+    }
+    sas::check_grant(account, &request.target, request.query(), service.clock.now())?;
+    let has_token = request.header("authorization")?.is_some_and(|value| value.starts_with("Bearer "));
+    if service.knobs().export_needs_bearer && !has_token {
+        return Err(unauthenticated(DISK_RESOURCE));
+    }
+    if !matches!(request.call, Call::GetBlob | Call::HeadBlob | Call::PageRanges | Call::PageRangesDiff) {
+        return Err(ErrorCode::AuthorizationPermissionMismatch.into());
+    }
+    Ok(Permit { permissions: "r".to_owned() })
+}
+
+fn authorise_account(service: &Service, account: &AccountEntry, request: &Request) -> Outcome<Permit> {
+    if request.param("sig").is_none() {
+        return Err(unauthenticated(STORAGE_RESOURCE));
+    }
+    let permissions = sas::check_signed(service, account, request)?;
+    let enough = needed(request.call).chars().any(|permission| permissions.contains(permission));
+    if !enough {
+        return Err(ErrorCode::AuthorizationPermissionMismatch.into());
+    }
+    Ok(Permit { permissions })
+}
+
+/// The permissions of which one is enough for a call. Put Blob and Copy Blob ask for more if they overwrite.
+fn needed(call: Call) -> &'static str {
+    match call {
+        Call::ListContainers | Call::ListBlobs => "l",
+        Call::ContainerProperties
+        | Call::GetBlob
+        | Call::HeadBlob
+        | Call::PageRanges
+        | Call::PageRangesDiff => "r",
+        Call::CreateContainer
+        | Call::PutBlob
+        | Call::CopyBlob
+        | Call::SnapshotBlob
+        | Call::IncrementalCopy => "cw",
+        Call::DeleteContainer | Call::DeleteBlob => "d",
+        Call::PutPage
+        | Call::ClearPages
+        | Call::PutPageFromUrl
+        | Call::SetProperties
+        | Call::SetMetadata
+        | Call::Lease => "w",
+        Call::Unsupported => "racwdl",
+    }
+}
+
+fn unauthenticated(resource: &str) -> Failure {
+    let authority = "https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000/oauth2/authorize";
+    let challenge = format!("Bearer authorization_uri={authority} resource_id={resource}");
+    Failure::from(ErrorCode::NoAuthenticationInformation).header("www-authenticate", challenge)
+}

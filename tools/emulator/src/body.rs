@@ -1,0 +1,98 @@
+//! A request's body on its way in: how long it may be, and its checksums, computed while it arrives.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::call::Call;
+use crate::checksum;
+use crate::error::{ErrorCode, Outcome};
+use crate::request::Request;
+use crate::store::pages::PageData;
+
+/// The most that one Put Page may write.
+pub(crate) const PUT_PAGE_LIMIT: u64 = 4 << 20;
+
+/// The most that one Put Blob of a block blob may hold here; the service takes more.
+const PUT_BLOB_LIMIT: u64 = 256 << 20;
+
+/// Calls without data have no body, or a short one that is ignored.
+const OTHER_LIMIT: u64 = 64 << 10;
+
+/// The longest body that is read to its end although the request is refused. A client that is still sending would not
+/// see the refusal otherwise.
+const DRAIN_LIMIT: u64 = 16 << 20;
+
+/// A body that has arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestBody {
+    /// Cut for the place in the blob where it is to be written.
+    pub(crate) data: PageData,
+}
+
+impl RequestBody {
+    pub(crate) fn len(&self) -> u64 {
+        self.data.len()
+    }
+
+    /// CRC-64/NVME of the body.
+    pub(crate) fn crc64(&self) -> u64 {
+        checksum::crc64(self.data.pieces())
+    }
+
+    /// MD5 of the body.
+    pub(crate) fn md5(&self) -> [u8; 16] {
+        checksum::md5(self.data.pieces())
+    }
+
+    /// The body in one piece.
+    pub(crate) fn joined(&self) -> Bytes {
+        match self.data.pieces() {
+            [] => Bytes::new(),
+            [piece] => piece.clone(),
+            pieces => Bytes::from(pieces.concat()),
+        }
+    }
+}
+
+/// Reads the whole body, if its length is one that the call may have.
+pub(crate) async fn receive(request: &Request, mut incoming: Incoming) -> Outcome<RequestBody> {
+    let limit = match request.call {
+        Call::PutPage => PUT_PAGE_LIMIT,
+        Call::PutBlob => PUT_BLOB_LIMIT,
+        _ => OTHER_LIMIT,
+    };
+    let told = request.content_length()?;
+    if request.method == hyper::Method::PUT && told.is_none() {
+        return Err(ErrorCode::MissingContentLengthHeader.into());
+    }
+    if told.unwrap_or(0) > limit {
+        return Err(ErrorCode::RequestBodyTooLarge.into());
+    }
+    let start = match request.call {
+        Call::PutPage => {
+            request.range()?.and_then(crate::range::ByteRange::closed).map_or(0, |range| range.start)
+        }
+        _ => 0,
+    };
+    let mut data = PageData::at(start);
+    while let Some(frame) = incoming.frame().await {
+        // The client went away in the middle; nobody reads this refusal, and nothing is applied.
+        let frame = frame.map_err(|_| ErrorCode::OperationTimedOut)?;
+        if let Some(bytes) = frame.data_ref() {
+            data.push(bytes);
+        }
+    }
+    data.finish();
+    Ok(RequestBody { data })
+}
+
+/// Reads a refused request's body to its end, if it is not too long.
+pub(crate) async fn drain(request: &Request, mut incoming: Incoming) {
+    let waits_for_permission = request.headers.contains_key("expect");
+    let length = request.content_length().ok().flatten().unwrap_or(u64::MAX);
+    if waits_for_permission || length > DRAIN_LIMIT {
+        return;
+    }
+    while let Some(Ok(_)) = incoming.frame().await {}
+}

@@ -1,0 +1,108 @@
+//! What kind of call a request is, and which kind of account it reaches.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $variant:ident $text:literal,)*) => {
+        /// The calls that the emulator tells apart: the unit of statistics, of the request log and of scripted faults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Call {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Call {
+            /// All calls.
+            pub const ALL: &'static [Call] = &[$(Call::$variant,)*];
+
+            /// The call's name in text, such as `put-page`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Call::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    /// List Containers of an account.
+    ListContainers "list-containers",
+    /// Create Container.
+    CreateContainer "create-container",
+    /// Get Container Properties.
+    ContainerProperties "container-properties",
+    /// Delete Container.
+    DeleteContainer "delete-container",
+    /// List Blobs of a container.
+    ListBlobs "list-blobs",
+    /// Put Blob: create or replace a page blob or a block blob.
+    PutBlob "put-blob",
+    /// Put Page with `x-ms-page-write: update`.
+    PutPage "put-page",
+    /// Put Page with `x-ms-page-write: clear`.
+    ClearPages "clear-pages",
+    /// Put Page From URL.
+    PutPageFromUrl "put-page-from-url",
+    /// Get Blob.
+    GetBlob "get-blob",
+    /// Get Blob Properties.
+    HeadBlob "head-blob",
+    /// Get Page Ranges.
+    PageRanges "page-ranges",
+    /// Get Page Ranges against an older snapshot.
+    PageRangesDiff "page-ranges-diff",
+    /// Set Blob Properties: size, sequence number, content headers.
+    SetProperties "set-properties",
+    /// Set Blob Metadata.
+    SetMetadata "set-metadata",
+    /// Snapshot Blob.
+    SnapshotBlob "snapshot-blob",
+    /// Lease Blob, whatever the action.
+    Lease "lease",
+    /// Delete Blob.
+    DeleteBlob "delete-blob",
+    /// Copy Blob, and Copy Blob From URL.
+    CopyBlob "copy-blob",
+    /// Incremental Copy Blob.
+    IncrementalCopy "incremental-copy",
+    /// Anything else: answered with 501 `NotImplemented` or 405 `UnsupportedHttpVerb`.
+    Unsupported "unsupported",
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The text names no call.
+#[derive(Debug, thiserror::Error)]
+#[error("no call is named '{0}'")]
+pub struct UnknownCall(String);
+
+impl FromStr for Call {
+    type Err = UnknownCall;
+
+    fn from_str(text: &str) -> Result<Call, UnknownCall> {
+        let named = Call::ALL.iter().find(|call| call.name() == text);
+        named.copied().ok_or_else(|| UnknownCall(text.to_owned()))
+    }
+}
+
+/// The two kinds of account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// An `md-` account: it holds one managed disk's hidden blob, and lets clients read its snapshots.
+    DiskExport,
+    /// A storage account.
+    Account,
+}
+
+impl Role {
+    /// The role that an account's name tells.
+    pub fn of_account(name: &str) -> Role {
+        if name.starts_with("md-") { Role::DiskExport } else { Role::Account }
+    }
+}

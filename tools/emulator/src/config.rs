@@ -1,0 +1,77 @@
+//! What can be set: where to listen, and knobs for behaviour that is unknown or that differs between accounts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// How to start an emulator.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; only a loopback address is taken. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Account keys, the names of exported disks and request ids are derived from this.
+    pub seed: u64,
+    /// Behaviour where the service's own is unknown, or to be made hard for a client.
+    pub knobs: Knobs,
+    /// Keep a record of the latest requests, see `Emulator::requests`.
+    pub record: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            seed: 0,
+            knobs: Knobs::default(),
+            record: false,
+        }
+    }
+}
+
+/// Behaviour where two answers of the service are plausible, and behaviour that a careless client trips over.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent switch of the service")]
+pub struct Knobs {
+    /// Bytes in which a diff tracks changes: a multiple of 512, other values are rounded up. A granule with any change
+    /// is reported whole: as clear if nothing of it is left, as data otherwise.
+    pub diff_granularity: u64,
+    /// Whether a page that was cleared since the older snapshot, and held nothing there, is reported as clear.
+    pub clear_of_unwritten_reported: bool,
+    /// Whether a diff over a growth reports the page of the old footer, which became empty.
+    pub old_footer_reported: bool,
+    /// Whether a diff over a growth reports the page of the new footer.
+    pub new_footer_reported: bool,
+    /// Whether export accounts serve `x-ms-range-get-content-crc64` (else 400 `UnsupportedHeader`).
+    pub range_crc_on_export: bool,
+    /// Whether Put Page without a checksum returns `Content-MD5` instead of `x-ms-content-crc64`.
+    pub put_page_returns_md5: bool,
+    /// Cut ranges of page lists at multiples of this many bytes, so that clients cannot rely on merged ranges.
+    pub page_list_cut: Option<u64>,
+    /// A page list that would hold more elements than this fails with 500 `OperationTimedOut`.
+    pub page_list_timeout_elements: Option<usize>,
+    /// How many elements of a page list one reply holds if the client did not ask for a number.
+    pub default_maxresults: Option<usize>,
+    /// Whether a page list refuses a range that is not made of whole pages (400), instead of rounding it outwards.
+    pub page_list_range_must_align: bool,
+    /// Whether a page list refuses a range that ends past the blob's end (416), instead of cutting it.
+    pub page_list_range_must_fit: bool,
+    /// Whether export accounts ask for a bearer token besides the SAS, as Entra-secured disks do.
+    pub export_needs_bearer: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Knobs {
+        Knobs {
+            diff_granularity: 512,
+            clear_of_unwritten_reported: false,
+            old_footer_reported: false,
+            new_footer_reported: true,
+            range_crc_on_export: true,
+            put_page_returns_md5: false,
+            page_list_cut: None,
+            page_list_timeout_elements: None,
+            default_maxresults: None,
+            page_list_range_must_align: false,
+            page_list_range_must_fit: false,
+            export_needs_bearer: false,
+        }
+    }
+}

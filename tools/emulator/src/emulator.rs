@@ -1,0 +1,122 @@
+//! A running emulator.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::account::Account;
+use crate::config::{Config, Knobs};
+use crate::disk::{Disk, DiskError};
+use crate::journal::{RequestRecord, Stats};
+use crate::server;
+use crate::service::Service;
+
+/// An emulator cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Whatever is kept here is not protected: it stays on this machine.
+    #[error("{0} is not a loopback address")]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or cannot be used.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// A running emulator. Dropping it ends it and its connections; what it held is gone, except through `Disk`s and
+/// `Account`s that are still there.
+#[derive(Debug)]
+pub struct Emulator {
+    service: Arc<Service>,
+    address: SocketAddr,
+    acceptor: JoinHandle<()>,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+impl Emulator {
+    /// Starts an emulator on the present Tokio runtime.
+    ///
+    /// # Errors
+    /// The address is not on loopback, or cannot be listened on.
+    pub async fn start(config: Config) -> Result<Emulator, StartError> {
+        if !config.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(config.listen));
+        }
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let service = Service::new(format!("http://{address}"), config.seed, config.knobs, config.record);
+        let service = Arc::new(service);
+        let acceptor = tokio::spawn(server::accept(listener, Arc::clone(&service)));
+        Ok(Emulator { service, address, acceptor })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        self.service.endpoint.clone()
+    }
+
+    /// The storage account of that name, made if needed. A name that begins with `md-` makes no useful account: the
+    /// emulator takes it for a disk export.
+    pub fn account(&self, name: &str) -> Account {
+        Account::new(Arc::clone(&self.service), name)
+    }
+
+    /// Makes a disk that holds nothing.
+    ///
+    /// # Errors
+    /// The name is taken, or `bytes` is not a multiple of 512.
+    pub fn create_disk(&self, name: &str, bytes: u64) -> Result<Disk, DiskError> {
+        Disk::create(Arc::clone(&self.service), name, bytes)
+    }
+
+    /// Makes a disk with the content of a raw file; sectors of zeros hold nothing. Blocks while it reads.
+    ///
+    /// # Errors
+    /// The name is taken, or the file cannot be read or is not made of whole sectors.
+    pub fn load_raw(&self, name: &str, path: &Path) -> Result<Disk, DiskError> {
+        Disk::load_raw(Arc::clone(&self.service), name, path)
+    }
+
+    /// Makes a disk from a fixed VHD, whose footer is kept byte for byte. Blocks while it reads.
+    ///
+    /// # Errors
+    /// The name is taken, or the file cannot be read or is no fixed VHD.
+    pub fn load_vhd(&self, name: &str, path: &Path) -> Result<Disk, DiskError> {
+        Disk::load_vhd(Arc::clone(&self.service), name, path)
+    }
+
+    /// Changes behaviour from the next request on.
+    pub fn set_knobs(&self, knobs: Knobs) {
+        self.service.set_knobs(knobs);
+    }
+
+    /// Moves the clock that leases, SAS, snapshots and dates go by.
+    pub fn advance_clock(&self, by: Duration) {
+        self.service.clock.advance(by);
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> Stats {
+        self.service.journal.stats()
+    }
+
+    /// The latest requests, oldest first, at most 100,000; none unless `Config::record` is set.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.service.journal.records()
+    }
+}

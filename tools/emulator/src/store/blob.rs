@@ -1,0 +1,102 @@
+//! A blob: its present state, its snapshots, its lease.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::lease::Lease;
+use super::pages::Pages;
+use crate::clock::Moment;
+use crate::conditions::Validators;
+
+/// A blob's content.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Pages(Pages),
+    /// A block blob, as one piece.
+    Block(Bytes),
+}
+
+impl Content {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Content::Pages(pages) => pages.len(),
+            Content::Block(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// The value of `x-ms-blob-type`.
+    pub(crate) fn type_text(&self) -> &'static str {
+        match self {
+            Content::Pages(_) => "PageBlob",
+            Content::Block(_) => "BlockBlob",
+        }
+    }
+}
+
+/// The content headers that a blob stores for its readers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContentHeaders {
+    pub(crate) content_type: Option<String>,
+    pub(crate) encoding: Option<String>,
+    pub(crate) language: Option<String>,
+    pub(crate) disposition: Option<String>,
+    pub(crate) cache_control: Option<String>,
+    /// Whatever the writer claimed; nobody checks it against the content.
+    pub(crate) md5: Option<String>,
+}
+
+/// One state of a blob: the present one, or a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub(crate) content: Content,
+    pub(crate) content_headers: ContentHeaders,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) sequence_number: u64,
+    pub(crate) created: Moment,
+    pub(crate) etag: Moment,
+    pub(crate) last_modified: Moment,
+    /// Tells apart the blobs that were written under one name, one over the other: they cannot be compared.
+    pub(crate) incarnation: Moment,
+}
+
+impl Version {
+    /// Says that the blob was changed at `tick`.
+    pub(crate) fn touch(&mut self, tick: Moment) {
+        self.etag = tick;
+        self.last_modified = tick;
+    }
+
+    pub(crate) fn validators(&self) -> Validators {
+        Validators { etag: self.etag, last_modified: self.last_modified }
+    }
+}
+
+/// A blob of some name. It stays in its container when it is deleted, as one without present state and snapshots.
+#[derive(Debug, Default)]
+pub(crate) struct Blob {
+    pub(crate) live: Option<Version>,
+    pub(crate) snapshots: BTreeMap<Moment, Version>,
+    pub(crate) lease: Lease,
+}
+
+impl Blob {
+    /// The state that a request addresses: a snapshot or the present one.
+    pub(crate) fn version(&self, snapshot: Option<Moment>) -> Option<&Version> {
+        match snapshot {
+            Some(time) => self.snapshots.get(&time),
+            None => self.live.as_ref(),
+        }
+    }
+
+    /// Takes a snapshot of the present state, named `time`. Returns it; none if there is no present state.
+    pub(crate) fn take_snapshot(&mut self, time: Moment) -> Option<&mut Version> {
+        let live = self.live.as_mut()?;
+        let content = match &mut live.content {
+            Content::Pages(pages) => Content::Pages(pages.freeze()),
+            Content::Block(bytes) => Content::Block(bytes.clone()),
+        };
+        let snapshot = Version { content, ..live.clone() };
+        Some(self.snapshots.entry(time).or_insert(snapshot))
+    }
+}

@@ -1,0 +1,163 @@
+//! The official Rust SDK, a client that was not written for the emulator, at work on it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use azure_core::http::{RequestContent, StatusCode, Url};
+use azure_storage_blob::models::{
+    BlobClientAcquireLeaseResultHeaders, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
+    BlobClientCreateSnapshotResultHeaders, BlobClientDeleteOptions, BlobClientDownloadOptions,
+    BlobClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions, BlobType,
+    DeleteSnapshotsOptionType, HttpRange, LeaseState, ListBlobsIncludeItem, PageBlobClientClearPagesOptions,
+    PageBlobClientCreateOptions, PageBlobClientListPageRangesOptions, PageBlobClientSetSequenceNumberOptions,
+    PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesOptions,
+    PageBlobClientUploadPagesResultHeaders, SequenceNumberActionType,
+};
+use azure_storage_blob::{BlobClient, BlobContainerClient};
+use futures::TryStreamExt;
+use snapferry_emulator::{Account, Config, Emulator};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// CRC-64/NVME of 512 bytes of `a`, as the service would send it.
+const CRC_OF_A: u64 = 0x87f3_9029_06b5_aebb;
+
+struct Fixture {
+    _emulator: Emulator,
+    account: Account,
+    blob: BlobClient,
+}
+
+async fn fixture() -> Fixture {
+    let emulator = Emulator::start(Config::default()).await.unwrap();
+    let account = emulator.account("target");
+    account.create_container("box");
+    let url = account.blob_sas("box", "disk", "racwd", HOUR);
+    let blob = BlobClient::new(Url::parse(&url).unwrap(), None, None).unwrap();
+    Fixture { _emulator: emulator, account, blob }
+}
+
+fn status(error: &azure_core::Error) -> StatusCode {
+    error.http_status().unwrap()
+}
+
+#[tokio::test]
+async fn pages_are_written_listed_cleared_and_read() {
+    let Fixture { _emulator, blob, .. } = fixture().await;
+    let pages = blob.page_blob_client();
+    pages.create(4096, None).await.unwrap();
+    let again = pages.create(4096, Some(PageBlobClientCreateOptions::default().if_not_exists())).await;
+    assert_eq!(status(&again.unwrap_err()), StatusCode::Conflict);
+
+    let write = async |crc: u64| {
+        let options = PageBlobClientUploadPagesOptions {
+            transactional_content_crc64: Some(crc.to_le_bytes().to_vec()),
+            ..Default::default()
+        };
+        let content = RequestContent::from(vec![b'a'; 512]);
+        pages.upload_pages(content, 512, HttpRange::new(1024, 512), Some(options)).await
+    };
+    let written = write(CRC_OF_A).await.unwrap();
+    assert_eq!(written.content_crc64().unwrap().unwrap(), CRC_OF_A.to_le_bytes());
+    assert_eq!(status(&write(CRC_OF_A + 1).await.unwrap_err()), StatusCode::BadRequest);
+    for start in [2048, 3072] {
+        let content = RequestContent::from(vec![b'b'; 512]);
+        pages.upload_pages(content, 512, HttpRange::new(start, 512), None).await.unwrap();
+    }
+    pages.clear_pages(HttpRange::new(2048, 512), None).await.unwrap();
+
+    let options = PageBlobClientListPageRangesOptions { maxresults: Some(1), ..Default::default() };
+    let mut lists = pages.list_page_ranges(Some(options)).unwrap();
+    let mut ranges = Vec::new();
+    while let Some(list) = lists.try_next().await.unwrap() {
+        for range in list.into_model().unwrap().page_ranges.unwrap_or_default() {
+            ranges.push((range.start.unwrap(), range.end.unwrap()));
+        }
+    }
+    assert_eq!(ranges, [(1024, 1535), (3072, 3583)]);
+
+    let options = BlobClientDownloadOptions { range: Some(HttpRange::new(1000, 100)), ..Default::default() };
+    let body = blob.download(Some(options)).await.unwrap().body.collect().await.unwrap();
+    assert_eq!(body[..], [[0; 24].as_slice(), &[b'a'; 76]].concat());
+    assert_eq!(blob.download(None).await.unwrap().body.collect().await.unwrap().len(), 4096);
+}
+
+#[tokio::test]
+async fn size_and_sequence_number() {
+    let Fixture { _emulator, blob, .. } = fixture().await;
+    let pages = blob.page_blob_client();
+    pages.create(512, None).await.unwrap();
+    pages.resize(8192, None).await.unwrap();
+    let options =
+        PageBlobClientSetSequenceNumberOptions { blob_sequence_number: Some(7), ..Default::default() };
+    pages.set_sequence_number(SequenceNumberActionType::Max, Some(options)).await.unwrap();
+    let next = pages.set_sequence_number(SequenceNumberActionType::Increment, None).await.unwrap();
+    assert_eq!(next.blob_sequence_number().unwrap(), Some(8));
+    let properties = blob.get_properties(None).await.unwrap();
+    assert_eq!(properties.content_length().unwrap(), Some(8192));
+    assert_eq!(properties.blob_type().unwrap(), Some(BlobType::PageBlob));
+    let stale =
+        PageBlobClientClearPagesOptions { if_sequence_number_equal_to: Some(7), ..Default::default() };
+    let refused = pages.clear_pages(HttpRange::new(0, 512), Some(stale)).await;
+    assert_eq!(status(&refused.unwrap_err()), StatusCode::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn leases() {
+    let Fixture { _emulator, blob, .. } = fixture().await;
+    let pages = blob.page_blob_client();
+    pages.create(512, None).await.unwrap();
+    let lease = blob.acquire_lease(15, None).await.unwrap().lease_id().unwrap().unwrap();
+    assert_eq!(status(&blob.acquire_lease(15, None).await.unwrap_err()), StatusCode::Conflict);
+    let content = || RequestContent::from(vec![1; 512]);
+    let refused = pages.upload_pages(content(), 512, HttpRange::new(0, 512), None).await;
+    assert_eq!(status(&refused.unwrap_err()), StatusCode::PreconditionFailed);
+    let with_lease = PageBlobClientUploadPagesOptions { lease_id: Some(lease.clone()), ..Default::default() };
+    pages.upload_pages(content(), 512, HttpRange::new(0, 512), Some(with_lease)).await.unwrap();
+    blob.renew_lease(lease.clone(), None).await.unwrap();
+    blob.release_lease(lease, None).await.unwrap();
+
+    blob.acquire_lease(-1, None).await.unwrap();
+    let at_once = BlobClientBreakLeaseOptions { break_period: Some(0), ..Default::default() };
+    blob.break_lease(Some(at_once)).await.unwrap();
+    let state = blob.get_properties(None).await.unwrap().lease_state().unwrap();
+    assert_eq!(state, Some(LeaseState::Broken));
+}
+
+#[tokio::test]
+async fn metadata_snapshots_lists_and_deletion() {
+    let Fixture { _emulator, account, blob } = fixture().await;
+    let metadata = |value: &str| HashMap::from([("state".to_owned(), value.to_owned())]);
+    blob.page_blob_client().create(512, None).await.unwrap();
+    blob.set_metadata(&metadata("applying"), None).await.unwrap();
+    let options = BlobClientCreateSnapshotOptions { metadata: Some(metadata("point")), ..Default::default() };
+    let snapshot = blob.create_snapshot(Some(options)).await.unwrap().snapshot().unwrap().unwrap();
+    let properties = blob.with_snapshot(&snapshot).unwrap().get_properties(None).await.unwrap();
+    assert_eq!(properties.metadata().unwrap(), metadata("point"));
+    assert_eq!(account.read_blob("box", "disk", None).unwrap().metadata()["state"], "applying");
+
+    let url = account.container_sas("box", "", "rl", HOUR).replace("/?", "?");
+    let container = BlobContainerClient::new(Url::parse(&url).unwrap(), None, None).unwrap();
+    let options = BlobContainerClientListBlobsOptions {
+        include: Some(vec![ListBlobsIncludeItem::Snapshots, ListBlobsIncludeItem::Metadata]),
+        maxresults: Some(1),
+        ..Default::default()
+    };
+    let mut listed = Vec::new();
+    let mut list = container.list_blobs(Some(options)).unwrap();
+    while let Some(item) = list.try_next().await.unwrap() {
+        assert_eq!(item.properties.unwrap().blob_type, Some(BlobType::PageBlob));
+        listed.push((item.name.unwrap(), item.snapshot));
+    }
+    assert_eq!(listed, [("disk".to_owned(), Some(snapshot)), ("disk".to_owned(), None)]);
+
+    assert_eq!(status(&blob.delete(None).await.unwrap_err()), StatusCode::Conflict);
+    let include = BlobClientDeleteOptions {
+        delete_snapshots: Some(DeleteSnapshotsOptionType::Include),
+        ..Default::default()
+    };
+    blob.delete(Some(include)).await.unwrap();
+    assert!(!blob.exists().await.unwrap());
+}

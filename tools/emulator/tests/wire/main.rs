@@ -1,0 +1,13 @@
+//! The emulator over its wire, asked by a plain HTTP client: what it answers is compared with the service's
+//! documentation and with recorded traffic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod access;
+mod blobs;
+mod client;
+mod conditions;
+mod export;
+mod listing;
+mod page_lists;
+mod page_writes;
