@@ -72,7 +72,7 @@ async fn pages_are_written_listed_cleared_and_read() {
     let mut lists = pages.list_page_ranges(Some(options)).unwrap();
     let mut ranges = Vec::new();
     while let Some(list) = lists.try_next().await.unwrap() {
-        for range in list.into_model().unwrap().page_ranges.unwrap_or_default() {
+        for range in list.into_model().unwrap().page_ranges {
             ranges.push((range.start.unwrap(), range.end.unwrap()));
         }
     }
