@@ -138,7 +138,15 @@ impl Listing {
             tasks.spawn(lister.run(window));
             windows.push_back(receiver);
         }
-        Self { windows, _tasks: tasks, progress, forced: forced.into(), queue: VecDeque::new(), pending: None, taken: None }
+        Self {
+            windows,
+            _tasks: tasks,
+            progress,
+            forced: forced.into(),
+            queue: VecDeque::new(),
+            pending: None,
+            taken: None,
+        }
     }
 
     /// How far the listing has come.
@@ -162,13 +170,14 @@ impl Listing {
         loop {
             let arrived = self.arrive().await?;
             match (self.pending.take(), arrived) {
-                (Some(held), Some(next)) => match join(held, next) {
-                    Some(joined) => self.pending = Some(joined),
-                    None => {
+                (Some(held), Some(next)) => {
+                    if let Some(joined) = join(held, next) {
+                        self.pending = Some(joined);
+                    } else {
                         self.pending = Some(next);
                         return Ok(Some(held));
                     }
-                },
+                }
                 (None, Some(next)) => self.pending = Some(next),
                 (held, None) => return Ok(held),
             }
@@ -285,11 +294,15 @@ impl Lister {
                     Err(error) => {
                         position.marker = None;
                         let halved = (position.span / 2).next_multiple_of(PAGE);
-                        let too_much = error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
+                        let too_much =
+                            error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
                         if at > start {
                             Ok(Ended::At(at))
                         } else if too_much && halved >= SMALLEST_WINDOW {
-                            tracing::debug!(span = position.span, "the page list took too long: halving the window");
+                            tracing::debug!(
+                                span = position.span,
+                                "the page list took too long: halving the window"
+                            );
                             position.span = halved;
                             Ok(Ended::At(start))
                         } else {
@@ -303,12 +316,11 @@ impl Lister {
 
     /// One request: sends its extents on, and keeps `at` at the end of what it sent.
     async fn attempt(&self, position: &mut Position, at: &mut u64) -> CallResult<Ended> {
-        let (asked, marker) = match position.marker.take() {
-            Some((asked, marker)) => (asked, Some(marker)),
-            None => {
-                let cut = position.rest.start().saturating_add(position.span.max(PAGE));
-                (position.rest.split(cut).0.unwrap_or(position.rest), None)
-            }
+        let (asked, marker) = if let Some((asked, marker)) = position.marker.take() {
+            (asked, Some(marker))
+        } else {
+            let cut = position.rest.start().saturating_add(position.span.max(PAGE));
+            (position.rest.split(cut).0.unwrap_or(position.rest), None)
         };
         let mut reply = self.blob.page_list_once(asked, &self.against, marker.as_deref()).await?;
         if reply.blob_length != self.length {

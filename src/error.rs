@@ -164,9 +164,7 @@ impl ErrorKind {
     pub fn remedy(self) -> Remedy {
         match self {
             Self::Internal | Self::Protocol => Remedy::Bug,
-            Self::LeaseHeld | Self::Unavailable | Self::Corruption | Self::Interrupted => {
-                Remedy::Passes
-            }
+            Self::LeaseHeld | Self::Unavailable | Self::Corruption | Self::Interrupted => Remedy::Passes,
             _ => Remedy::NeedsUser,
         }
     }
@@ -208,13 +206,7 @@ struct Inner {
 impl Error {
     /// An error of `kind` while trying to `tried` (an infinitive: "read the source snapshot").
     pub fn new(kind: ErrorKind, tried: impl Into<String>, why: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            tried: tried.into(),
-            on: None,
-            why: why.into(),
-            next: None,
-        }))
+        Self(Box::new(Inner { kind, tried: tried.into(), on: None, why: why.into(), next: None }))
     }
 
     /// Names what it was tried on. Must be free of secrets.

@@ -179,7 +179,9 @@ mod tests {
     fn plan(extents: &[Extent], options: PlanOptions) -> (Vec<Chunk>, Totals) {
         let mut planner = Planner::new(options);
         let mut chunks = Vec::new();
-        extents.iter().for_each(|extent| planner.push(*extent, &mut chunks));
+        for extent in extents {
+            planner.push(*extent, &mut chunks);
+        }
         let totals = planner.finish(&mut chunks);
         (chunks, totals)
     }
@@ -188,9 +190,18 @@ mod tests {
     fn small_gaps_are_joined_and_clears_are_not() {
         use ExtentKind::{Clear, Data};
         let options = PlanOptions { chunk: 64 * PAGE, join_gap: 4 * PAGE };
-        let extents = [extent(0, 2, Data), extent(6, 2, Data), extent(20, 1, Data), extent(21, 3, Clear), extent(24, 1, Data)];
+        let extents = [
+            extent(0, 2, Data),
+            extent(6, 2, Data),
+            extent(20, 1, Data),
+            extent(21, 3, Clear),
+            extent(24, 1, Data),
+        ];
         let (chunks, totals) = plan(&extents, options);
-        let ranges: Vec<_> = chunks.iter().map(|chunk| (chunk.range.start() / PAGE, chunk.range.len() / PAGE, chunk.kind)).collect();
+        let ranges: Vec<_> = chunks
+            .iter()
+            .map(|chunk| (chunk.range.start() / PAGE, chunk.range.len() / PAGE, chunk.kind))
+            .collect();
         assert_eq!(ranges, [(0, 8, Data), (20, 1, Data), (21, 3, Clear), (24, 1, Data)]);
         assert_eq!((totals.bytes_joined, totals.data_extents, totals.requests()), (4 * PAGE, 4, 7));
     }
@@ -228,12 +239,9 @@ mod tests {
                 prop_assert!(chunk.kind == ExtentKind::Clear || chunk.range.len() <= options.chunk);
                 for page in pages(chunk.range) {
                     prop_assert!(written.insert(page, chunk.kind).is_none(), "page {page} is written twice");
-                    match wanted.get(&page) {
-                        Some(kind) => prop_assert_eq!(*kind, chunk.kind),
-                        None => {
-                            prop_assert_eq!(chunk.kind, ExtentKind::Data);
-                            joined += PAGE;
-                        }
+                    if let Some(kind) = wanted.get(&page) { prop_assert_eq!(*kind, chunk.kind) } else {
+                        prop_assert_eq!(chunk.kind, ExtentKind::Data);
+                        joined += PAGE;
                     }
                 }
             }

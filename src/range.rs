@@ -72,10 +72,7 @@ impl PageRange {
 
     /// Splits into what lies before `at` and what lies from it on. `at` must be aligned.
     pub fn split(self, at: u64) -> (Option<Self>, Option<Self>) {
-        (
-            Self::new(self.start, self.end.min(at)).ok(),
-            Self::new(self.start.max(at), self.end).ok(),
-        )
+        (Self::new(self.start, self.end.min(at)).ok(), Self::new(self.start.max(at), self.end).ok())
     }
 
     /// The value of an HTTP `Range` header: both ends inclusive.

@@ -192,7 +192,12 @@ pub async fn replicate(
 }
 
 /// Says what [`replicate`] would do. Writes nothing; refuses what it would refuse.
-pub async fn plan(step: &Step, client: &Client, settings: &Settings, progress: &Progress) -> Result<PlanReport> {
+pub async fn plan(
+    step: &Step,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<PlanReport> {
     let Prepared { survey, opening, decision, .. } = prepare(step, client, settings, progress).await?;
     let (action, resumes_from) = match &decision {
         Decision::Create => ("create", None),
@@ -240,19 +245,27 @@ async fn prepare(step: &Step, client: &Client, settings: &Settings, progress: &P
     progress.enter(Phase::Checking);
     if let Some(time) = step.target.snapshot() {
         let why = format!("it names a snapshot ({time}); only the blob itself can be written to");
-        return Err(Error::new(ErrorKind::Usage, "use the target URL", why).on(&step.target).next("leave snapshot= out of --target"));
+        return Err(Error::new(ErrorKind::Usage, "use the target URL", why)
+            .on(&step.target)
+            .next("leave snapshot= out of --target"));
     }
     let reading = Arc::new(Pace::new(settings.caps));
     let connect = |resource: &Resource, pace: &Arc<Pace>, meter| {
         PageBlob::new(Endpoint::new(resource.clone(), client, Arc::clone(pace), meter)).map_err(Error::from)
     };
     let source = connect(&step.source, &reading, Arc::clone(&progress.source))?;
-    let previous =
-        step.previous.as_ref().map(|previous| connect(previous, &reading, Arc::clone(&progress.source))).transpose()?;
+    let previous = step
+        .previous
+        .as_ref()
+        .map(|previous| connect(previous, &reading, Arc::clone(&progress.source)))
+        .transpose()?;
     let target = connect(&step.target, &Arc::new(Pace::new(settings.caps)), Arc::clone(&progress.target))?;
     let survey = survey(source, previous, settings.across_hosts).await?;
     let opening = Opening {
-        step: StepId { from: survey.previous.as_ref().map(|previous| previous.id.clone()), to: survey.source.id.clone() },
+        step: StepId {
+            from: survey.previous.as_ref().map(|previous| previous.id.clone()),
+            to: survey.source.id.clone(),
+        },
         length: survey.source.length,
         run: uuid::Uuid::new_v4().to_string(),
         across_hosts: settings.across_hosts,
@@ -280,7 +293,8 @@ fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Pro
     let length = survey.source.length;
     let range = PageRange::new(from, length).ok();
     let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
-    let listing = Listing::start(&survey.source.blob, &survey.against(), range, length, forced, settings.listing);
+    let listing =
+        Listing::start(&survey.source.blob, &survey.against(), range, length, forced, settings.listing);
     progress.follow(listing.progress());
     listing
 }
@@ -319,7 +333,8 @@ async fn write(
     };
     let outcome = match held {
         Ok(now) if now == decision => {
-            write_as_owner(&mut base, survey, opening, decision, &mut listing, settings, progress, cancel).await
+            write_as_owner(&mut base, survey, opening, decision, &mut listing, settings, progress, cancel)
+                .await
         }
         Ok(_) => Err(Error::new(
             ErrorKind::LeaseHeld,
@@ -366,7 +381,10 @@ async fn write_as_owner(
         target: base.blob().clone(),
         fence: base.fence(),
         source_crc: survey.source_crc,
-        zeros: ZeroRule { shortest_run: settings.zero_run.max(PAGE), trim_edges: opening.step.from.is_none() },
+        zeros: ZeroRule {
+            shortest_run: settings.zero_run.max(PAGE),
+            trim_edges: opening.step.from.is_none(),
+        },
         zeros_are_free: opening.step.from.is_none(),
     };
     let mut run = Run::new(base, route, settings.plan, settings.copy, checkpoint, progress);
@@ -394,14 +412,11 @@ async fn write_as_owner(
 async fn stopped(base: &Base, survey: &Survey, opening: &Opening, stop: Stop, reached: Checkpoint) -> Error {
     const FAREWELL: Duration = Duration::from_secs(10);
     let fenced = match &stop {
-        Stop::Call(error) => error.is_fenced(),
-        Stop::Lost(Loss::Refused(error)) => error.is_fenced(),
+        Stop::Call(error) | Stop::Lost(Loss::Refused(error)) => error.is_fenced(),
         Stop::Lost(Loss::Late) => true,
         Stop::Cancelled | Stop::Miscounted(_) => false,
     };
-    if !fenced
-        && let Err(error) = tokio::time::timeout(FAREWELL, base.note(reached)).await.unwrap_or(Ok(0))
-    {
+    if !fenced && let Err(error) = tokio::time::timeout(FAREWELL, base.note(reached)).await.unwrap_or(Ok(0)) {
         tracing::debug!(cause = %error.cause, "the last checkpoint was not written: the one before it stands");
     }
     match stop {
@@ -409,7 +424,9 @@ async fn stopped(base: &Base, survey: &Survey, opening: &Opening, stop: Stop, re
             base::explain_lost(base.blob(), &error.cause.to_string()).await
         }
         Stop::Call(error) | Stop::Lost(Loss::Refused(error)) => survey.blame(error).await,
-        Stop::Lost(Loss::Late) => base::explain_lost(base.blob(), "the lease could not be renewed in time").await,
+        Stop::Lost(Loss::Late) => {
+            base::explain_lost(base.blob(), "the lease could not be renewed in time").await
+        }
         Stop::Cancelled => Error::new(
             ErrorKind::Interrupted,
             "go on copying",
@@ -428,7 +445,8 @@ async fn check_unmodified(base: &Base, settings: &Settings) -> Result<()> {
     let Some(point) = marker.point else { return Ok(()) };
     let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
     let against = Against::BlobSnapshot(point.clone());
-    let mut changes = Listing::start(base.blob(), &against, Some(whole), marker.length, Vec::new(), settings.listing);
+    let mut changes =
+        Listing::start(base.blob(), &against, Some(whole), marker.length, Vec::new(), settings.listing);
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
             .on(base.blob().resource())
@@ -436,12 +454,20 @@ async fn check_unmodified(base: &Base, settings: &Settings) -> Result<()> {
     };
     match changes.next().await {
         Ok(None) => Ok(()),
-        Ok(Some(extent)) => modified(format!("it differs from its last point {point} at bytes {}", extent.range)),
+        Ok(Some(extent)) => {
+            modified(format!("it differs from its last point {point} at bytes {}", extent.range))
+        }
         Err(error) if error.code() == "BlobOverwritten" => {
             modified(format!("it was overwritten as a whole after its last point {point}"))
         }
-        Err(CallError { cause: Cause::Service(reply), .. }) if matches!(reply.status, 400 | 404 | 409 | 501) => {
-            tracing::warn!(status = reply.status, code = reply.code, "could not compare the base with its last point");
+        Err(CallError { cause: Cause::Service(reply), .. })
+            if matches!(reply.status, 400 | 404 | 409 | 501) =>
+        {
+            tracing::warn!(
+                status = reply.status,
+                code = reply.code,
+                "could not compare the base with its last point"
+            );
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -457,9 +483,13 @@ async fn check_footer(base: &Base, survey: &Survey) -> Result<()> {
     if page == *footer {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Corruption, "seal the step", "the last page of the base blob is not the source's VHD footer")
-        .on(base.blob().resource())
-        .next("nothing was sealed; copy in full to another blob, and report this"))
+    Err(Error::new(
+        ErrorKind::Corruption,
+        "seal the step",
+        "the last page of the base blob is not the source's VHD footer",
+    )
+    .on(base.blob().resource())
+    .next("nothing was sealed; copy in full to another blob, and report this"))
 }
 
 fn interrupted_early() -> Error {

@@ -3,8 +3,8 @@
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use crate::azure::{LARGEST_CHUNK, PageBlob};
 use crate::azure::failure::CallResult;
+use crate::azure::{LARGEST_CHUNK, PageBlob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{PAGE, PageRange};
 

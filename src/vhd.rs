@@ -24,13 +24,19 @@ pub fn inspect(last_page: &[u8], image_length: u64) -> Footer {
     if last_page.len() as u64 != PAGE || &last_page[..8] != COOKIE {
         return Footer::Absent;
     }
-    let number = |at: usize| u32::from_be_bytes([last_page[at], last_page[at + 1], last_page[at + 2], last_page[at + 3]]);
+    let number = |at: usize| {
+        u32::from_be_bytes([last_page[at], last_page[at + 1], last_page[at + 2], last_page[at + 3]])
+    };
     let checks = [
         (number(12) == VERSION, format!("its version is {:#x}", number(12))),
         (number(60) == FIXED_DISK, format!("its disk type is {}, not fixed", number(60))),
         (number(64) == checksum(last_page), "its checksum is wrong".to_owned()),
         (current_size(last_page) == image_length.saturating_sub(PAGE), {
-            format!("it says {} bytes where the image has {}", current_size(last_page), image_length.saturating_sub(PAGE))
+            format!(
+                "it says {} bytes where the image has {}",
+                current_size(last_page),
+                image_length.saturating_sub(PAGE)
+            )
         }),
     ];
     checks.into_iter().find(|(fits, _)| !fits).map_or(Footer::Valid, |(_, why)| Footer::Broken(why))
@@ -42,7 +48,8 @@ fn current_size(footer: &[u8]) -> u64 {
 
 /// One's complement of the sum of all bytes, the checksum's own four taken as zero.
 fn checksum(footer: &[u8]) -> u32 {
-    let sum = footer.iter().enumerate().filter(|(at, _)| !(64..68).contains(at)).map(|(_, byte)| u32::from(*byte));
+    let sum =
+        footer.iter().enumerate().filter(|(at, _)| !(64..68).contains(at)).map(|(_, byte)| u32::from(*byte));
     !sum.sum::<u32>()
 }
 

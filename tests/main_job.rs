@@ -64,7 +64,9 @@ async fn an_empty_disk_is_copied() {
 
 #[tokio::test]
 async fn growth_moves_the_footer_whether_or_not_the_diff_says_so() {
-    for (old_footer_reported, new_footer_reported) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (old_footer_reported, new_footer_reported) in
+        [(false, false), (true, false), (false, true), (true, true)]
+    {
         let knobs = Knobs { old_footer_reported, new_footer_reported, ..Knobs::default() };
         let world = World::with(Config { knobs, ..Config::default() }, Config::default()).await;
         let disk = world.disk(8 * MIB);
@@ -152,7 +154,8 @@ async fn a_diff_of_two_snapshots_of_an_ordinary_blob_is_copied_too() {
     let at = |point: &str| format!("{}&snapshot={point}", world.target_url());
     let onward = world.account.container_sas(world::CONTAINER, "onward", "rcwdl", world::HOUR);
     world.run(&world::step(&at(&one.point.point), None, &onward)).await.unwrap();
-    let report = world.run(&world::step(&at(&two.point.point), Some(&at(&one.point.point)), &onward)).await.unwrap();
+    let report =
+        world.run(&world::step(&at(&two.point.point), Some(&at(&one.point.point)), &onward)).await.unwrap();
     assert_eq!((report.totals.bytes_changed, report.totals.bytes_cleared), (4096, 512));
     let copied = world.account.read_blob(world::CONTAINER, "onward", Some(&report.point.point)).unwrap();
     world::assert_same_bytes(&copied, &second);

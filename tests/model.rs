@@ -46,19 +46,30 @@ struct Ways {
 }
 
 fn ways() -> impl Strategy<Value = Ways> {
-    (1_u64..200, 0_u64..64, 1_u64..64, 100_u64..3000, 1_usize..9, 1_u64..9, proptest::option::of(1_u64..50), proptest::option::of(1_usize..9), any::<(bool, bool, bool)>()).prop_map(
-        |(chunk, gap, zero, window, concurrency, granularity, cut, maxresults, booleans)| Ways {
-            chunk: chunk * PAGE,
-            join_gap: gap * PAGE,
-            zero_run: zero * PAGE,
-            window: window * PAGE,
-            concurrency,
-            granularity: granularity * PAGE,
-            cut: cut.map(|pages| pages * PAGE),
-            maxresults,
-            booleans,
-        },
+    (
+        1_u64..200,
+        0_u64..64,
+        1_u64..64,
+        100_u64..3000,
+        1_usize..9,
+        1_u64..9,
+        proptest::option::of(1_u64..50),
+        proptest::option::of(1_usize..9),
+        any::<(bool, bool, bool)>(),
     )
+        .prop_map(|(chunk, gap, zero, window, concurrency, granularity, cut, maxresults, booleans)| {
+            Ways {
+                chunk: chunk * PAGE,
+                join_gap: gap * PAGE,
+                zero_run: zero * PAGE,
+                window: window * PAGE,
+                concurrency,
+                granularity: granularity * PAGE,
+                cut: cut.map(|pages| pages * PAGE),
+                maxresults,
+                booleans,
+            }
+        })
 }
 
 proptest! {
@@ -99,7 +110,11 @@ async fn check(mut events: Vec<Event>, ways: &Ways) {
                 let (at, length) = place(&model, at, pages);
                 let mut bytes = world::noise(seed, length);
                 // Some pages of what is written are zeros.
-                bytes.chunks_mut(512).enumerate().filter(|(i, _)| (seed >> (i % 64)) & 3 == 0).for_each(|(_, page)| page.fill(0));
+                bytes
+                    .chunks_mut(512)
+                    .enumerate()
+                    .filter(|(i, _)| (seed >> (i % 64)).is_multiple_of(4))
+                    .for_each(|(_, page)| page.fill(0));
                 disk.write(at, &bytes).unwrap();
                 put(&mut model, at, &bytes);
             }

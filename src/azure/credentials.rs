@@ -46,18 +46,22 @@ impl SignIn {
     /// The source of tokens. `Auto` looks at the environment only, and asks nobody before a token is needed.
     pub fn credential(self) -> Result<Arc<dyn TokenCredential>> {
         let made: azure_core::Result<Arc<dyn TokenCredential>> = match self {
-            Self::Auto => return self.detect().credential(),
+            Self::Auto => return Self::detect().credential(),
             Self::ServicePrincipal => return service_principal(),
             Self::Workload => WorkloadIdentityCredential::new(None).map(|made| made as _),
             Self::ManagedIdentity => ManagedIdentityCredential::new(None).map(|made| made as _),
             Self::AzureCli => AzureCliCredential::new(None).map(|made| made as _),
         };
         made.map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("sign in ({self:?})"), super::failure::scrub(&error.to_string()))
+            Error::new(
+                ErrorKind::Usage,
+                format!("sign in ({self:?})"),
+                super::failure::scrub(&error.to_string()),
+            )
         })
     }
 
-    fn detect(self) -> Self {
+    fn detect() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if set("AZURE_CLIENT_SECRET") {
             Self::ServicePrincipal

@@ -50,7 +50,11 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), call: Duration::from_secs(150), stall: Duration::from_secs(60) }
+        Self {
+            connect: Duration::from_secs(15),
+            call: Duration::from_secs(150),
+            stall: Duration::from_mins(1),
+        }
     }
 }
 
@@ -69,7 +73,10 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("timeouts", &self.timeouts).field("retry", &self.retry).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("timeouts", &self.timeouts)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,7 +242,7 @@ impl Endpoint {
         if status.is_success() {
             return Ok(response);
         }
-        Err(self.error(call, Cause::Service(self.read_error(response).await)))
+        Err(self.error(call, Cause::Service(Box::new(self.read_error(response).await))))
     }
 
     /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.
@@ -346,8 +353,9 @@ impl Endpoint {
     }
 
     fn header_value(&self, call: &'static str, text: &str) -> CallResult<HeaderValue> {
-        HeaderValue::from_str(text)
-            .map_err(|_| self.error(call, Cause::Protocol("a header value holds control characters".to_owned())))
+        HeaderValue::from_str(text).map_err(|_| {
+            self.error(call, Cause::Protocol("a header value holds control characters".to_owned()))
+        })
     }
 
     async fn bounded<T>(
@@ -443,8 +451,9 @@ impl Endpoint {
     }
 
     /// Turns an error of the SDK back into ours.
-    pub(crate) fn from_sdk(&self, call: &'static str, error: azure_core::Error) -> CallError {
-        if let azure_core::error::ErrorKind::HttpResponse { status, error_code, raw_response } = error.kind() {
+    pub(crate) fn error_of_sdk(&self, call: &'static str, error: azure_core::Error) -> CallError {
+        if let azure_core::error::ErrorKind::HttpResponse { status, error_code, raw_response } = error.kind()
+        {
             let headers = raw_response.as_ref().map(|raw| raw.headers());
             let body = raw_response.as_ref().map(|raw| raw.body().as_ref()).unwrap_or_default();
             let mut reply = ServiceReply::parse(
@@ -460,7 +469,7 @@ impl Endpoint {
             {
                 reply.code = super::failure::scrub(code);
             }
-            return self.error(call, Cause::Service(reply));
+            return self.error(call, Cause::Service(Box::new(reply)));
         }
         match error.into_downcast::<CallError>() {
             Ok(ours) => CallError { call, ..ours },

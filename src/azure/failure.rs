@@ -38,7 +38,7 @@ pub struct ServiceReply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The service answered with an error.
-    Service(ServiceReply),
+    Service(Box<ServiceReply>),
     /// No connection: nothing was sent.
     Connect(String),
     /// No reply in time, or the connection broke: a write may or may not have been applied.
@@ -116,7 +116,9 @@ impl CallError {
     /// Whether the service says that it has too much to do, or shows it by not answering.
     pub fn is_congestion(&self) -> bool {
         match &self.cause {
-            Cause::Service(reply) => reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut",
+            Cause::Service(reply) => {
+                reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut"
+            }
             Cause::Broken(_) => true,
             _ => false,
         }
@@ -199,7 +201,9 @@ pub fn error_elements(body: &[u8]) -> Vec<(String, String)> {
             Ok(Event::Text(part)) => text.push_str(&part),
             Ok(Event::GeneralRef(name)) => text.push_str(resolve_reference(&name)),
             Ok(Event::End(_)) => {
-                if let (2, Some("Error"), Some(name)) = (open.len(), open.first().map(String::as_str), open.last()) {
+                if let (2, Some("Error"), Some(name)) =
+                    (open.len(), open.first().map(String::as_str), open.last())
+                {
                     found.push((name.clone(), scrub(&text)));
                 }
                 open.pop();
@@ -247,7 +251,10 @@ pub fn scrub(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
-        let next = MARKS.iter().filter_map(|mark| lower[at..].find(mark).map(|found| (at + found, mark.len()))).min();
+        let next = MARKS
+            .iter()
+            .filter_map(|mark| lower[at..].find(mark).map(|found| (at + found, mark.len())))
+            .min();
         let Some((start, length)) = next else { break };
         let secret = start + length;
         clean.push_str(&text[at..secret]);
@@ -308,7 +315,8 @@ impl From<CallError> for Error {
             Cause::Protocol(_) => ErrorKind::Protocol,
             Cause::Token(_) => ErrorKind::AccessDenied,
         };
-        let again = if error.attempts > 1 { format!(" ({} attempts)", error.attempts) } else { String::new() };
+        let again =
+            if error.attempts > 1 { format!(" ({} attempts)", error.attempts) } else { String::new() };
         let made = Self::new(
             kind,
             format!("complete {} on the {}", error.call, error.role),
@@ -324,9 +332,9 @@ impl From<CallError> for Error {
 
 fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
     match reply.code.as_str() {
-        "AuthorizationPermissionMismatch" | "AuthorizationResourceTypeMismatch" | "InsufficientAccountPermissions" => {
-            ErrorKind::PermissionMissing
-        }
+        "AuthorizationPermissionMismatch"
+        | "AuthorizationResourceTypeMismatch"
+        | "InsufficientAccountPermissions" => ErrorKind::PermissionMissing,
         "BlobNotFound" if role == Role::Target => ErrorKind::BaseMissing,
         "BlobAlreadyExists" => ErrorKind::TargetExists,
         "InvalidBlobType" => ErrorKind::SourceUnsuitable,
@@ -367,7 +375,9 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
             None => return None,
         },
         ErrorKind::NotFound => format!("check the {role} URL: az storage blob show, or az snapshot list"),
-        ErrorKind::Unavailable => "run the same command again; --retry-for gives the service more time".to_owned(),
+        ErrorKind::Unavailable => {
+            "run the same command again; --retry-for gives the service more time".to_owned()
+        }
         _ => return None,
     })
 }
@@ -400,7 +410,8 @@ mod tests {
 
     #[test]
     fn a_head_error_has_only_headers() {
-        let reply = ServiceReply::parse(404, |name| (name == "x-ms-error-code").then_some("BlobNotFound"), b"");
+        let reply =
+            ServiceReply::parse(404, |name| (name == "x-ms-error-code").then_some("BlobNotFound"), b"");
         assert_eq!((reply.code.as_str(), reply.message.as_str()), ("BlobNotFound", ""));
     }
 
@@ -428,7 +439,9 @@ mod tests {
 
     #[test]
     fn throttling_passes_and_refusals_need_the_user() {
-        let class = |status, code: &str| ServiceReply { status, code: code.to_owned(), ..ServiceReply::default() }.class();
+        let class = |status, code: &str| {
+            ServiceReply { status, code: code.to_owned(), ..ServiceReply::default() }.class()
+        };
         assert_eq!(class(503, "ServerBusy"), Class::Passes);
         assert_eq!(class(500, "OperationTimedOut"), Class::Passes);
         assert_eq!(class(403, "AuthenticationFailed"), Class::NeedsUser);

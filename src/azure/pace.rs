@@ -12,7 +12,12 @@ use governor::{Quota, RateLimiter};
 
 use crate::range::PAGE;
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, governor::middleware::NoOpMiddleware<std::time::Instant>>;
+type Limiter = RateLimiter<
+    NotKeyed,
+    InMemoryState,
+    MonotonicClock,
+    governor::middleware::NoOpMiddleware<std::time::Instant>,
+>;
 
 /// The largest amount that is asked for at once: a chunk.
 const LARGEST: u64 = 4 << 20;
@@ -91,11 +96,13 @@ mod tests {
     fn the_cap_is_counted_in_pages_and_requests() {
         let pace = Pace::new(Caps { bytes_per_second: Some(PAGE), requests_per_second: Some(4) });
         let chunk = NonZeroU32::new(pages_of(LARGEST)).unwrap_or(NonZeroU32::MIN);
-        let pages = pace.pages.as_ref().map(|limiter| {
-            (limiter.check_n(chunk).map(|passed| passed.is_ok()), limiter.check().is_ok())
-        });
+        let pages = pace
+            .pages
+            .as_ref()
+            .map(|limiter| (limiter.check_n(chunk).map(|passed| passed.is_ok()), limiter.check().is_ok()));
         assert_eq!(pages, Some((Ok(true), false)), "a chunk empties the bucket");
-        let requests = pace.requests.as_ref().map(|limiter| (limiter.check().is_ok(), limiter.check().is_ok()));
+        let requests =
+            pace.requests.as_ref().map(|limiter| (limiter.check().is_ok(), limiter.check().is_ok()));
         assert_eq!(requests, Some((true, false)));
     }
 }

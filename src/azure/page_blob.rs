@@ -9,8 +9,8 @@ use azure_core::http::{ClientOptions, Etag, RetryOptions, Transport};
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseOptions, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
     BlobClientDeleteOptions, BlobClientSetMetadataOptions, BlobContainerClientListBlobsOptions,
-    DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions, PageBlobClientResizeOptions,
-    PageBlobClientSetSequenceNumberOptions, SequenceNumberActionType,
+    DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions,
+    PageBlobClientResizeOptions, PageBlobClientSetSequenceNumberOptions, SequenceNumberActionType,
 };
 use azure_storage_blob::{
     BlobClient, BlobClientOptions, BlobContainerClient, BlobContainerClientOptions, PageBlobClient,
@@ -78,11 +78,15 @@ impl PageBlob {
     /// A client for the blob behind `endpoint`.
     pub fn new(endpoint: Arc<Endpoint>) -> CallResult<Self> {
         let url = endpoint.resource().base().clone();
-        let build_error = |error: azure_core::Error| endpoint.from_sdk("client", error);
-        let blob_options =
-            BlobClientOptions { client_options: client_options(&endpoint), version: SERVICE_VERSION.to_owned() };
-        let page_options =
-            PageBlobClientOptions { client_options: client_options(&endpoint), version: SERVICE_VERSION.to_owned() };
+        let build_error = |error: azure_core::Error| endpoint.error_of_sdk("client", error);
+        let blob_options = BlobClientOptions {
+            client_options: client_options(&endpoint),
+            version: SERVICE_VERSION.to_owned(),
+        };
+        let page_options = PageBlobClientOptions {
+            client_options: client_options(&endpoint),
+            version: SERVICE_VERSION.to_owned(),
+        };
         let blob = BlobClient::new(url.clone(), None, Some(blob_options)).map_err(build_error)?;
         let pages = PageBlobClient::new(url, None, Some(page_options)).map_err(build_error)?;
         Ok(Self { blob: Arc::new(blob), pages: Arc::new(pages), endpoint })
@@ -107,7 +111,9 @@ impl PageBlob {
     /// Get Blob Properties (HEAD).
     pub async fn properties(&self) -> CallResult<Properties> {
         const CALL: &str = "Get Blob Properties";
-        let headers = self.repeat(CALL, || async { Ok(self.blob.get_properties(None).await?.headers().clone()) }).await?;
+        let headers = self
+            .repeat(CALL, || async { Ok(self.blob.get_properties(None).await?.headers().clone()) })
+            .await?;
         let number = |name: &'static str| text(&headers, name).and_then(|text| text.parse::<u64>().ok());
         Ok(Properties {
             length: number("content-length").ok_or_else(|| self.missing(CALL, "content-length"))?,
@@ -130,15 +136,23 @@ impl PageBlob {
             ..Default::default()
         };
         let made = async {
-            self.pages.create(length, Some(options)).await.map_err(|error| self.endpoint.from_sdk(CALL, error))
+            self.pages
+                .create(length, Some(options))
+                .await
+                .map_err(|error| self.endpoint.error_of_sdk(CALL, error))
         };
         self.endpoint.retry().once(made).await.map(drop)
     }
 
     /// Set Blob Properties: changes the length; new pages read as zeros.
     pub async fn resize(&self, length: u64, lease_id: &str) -> CallResult<()> {
-        let options = || PageBlobClientResizeOptions { lease_id: Some(lease_id.to_owned()), ..Default::default() };
-        self.repeat("Set Blob Properties", || async { Ok(drop(self.pages.resize(length, Some(options())).await?)) }).await
+        let options =
+            || PageBlobClientResizeOptions { lease_id: Some(lease_id.to_owned()), ..Default::default() };
+        self.repeat("Set Blob Properties", || async {
+            let _: () = drop(self.pages.resize(length, Some(options())).await?);
+            Ok(())
+        })
+        .await
     }
 
     /// Set Blob Properties: raises the sequence number to at least `number`, and returns what it is then.
@@ -154,7 +168,8 @@ impl PageBlob {
                     lease_id: Some(lease_id.to_owned()),
                     ..Default::default()
                 };
-                let reply = self.pages.set_sequence_number(SequenceNumberActionType::Max, Some(options)).await?;
+                let reply =
+                    self.pages.set_sequence_number(SequenceNumberActionType::Max, Some(options)).await?;
                 Ok(reply.headers().clone())
             })
             .await?;
@@ -168,33 +183,47 @@ impl PageBlob {
         let options =
             || BlobClientAcquireLeaseOptions { proposed_lease_id: Some(id.to_owned()), ..Default::default() };
         self.repeat("Lease Blob", || async {
-            Ok(drop(self.blob.acquire_lease(i32::from(seconds), Some(options())).await?))
+            let _: () = drop(self.blob.acquire_lease(i32::from(seconds), Some(options())).await?);
+            Ok(())
         })
         .await
     }
 
     /// Lease Blob, renew.
     pub async fn renew_lease(&self, id: &str) -> CallResult<()> {
-        self.repeat("Lease Blob", || async { Ok(drop(self.blob.renew_lease(id.to_owned(), None).await?)) }).await
+        self.repeat("Lease Blob", || async {
+            let _: () = drop(self.blob.renew_lease(id.to_owned(), None).await?);
+            Ok(())
+        })
+        .await
     }
 
     /// Lease Blob, change: the lease goes on under another id.
     pub async fn change_lease(&self, id: &str, new_id: &str) -> CallResult<()> {
         self.repeat("Lease Blob", || async {
-            Ok(drop(self.blob.change_lease(id.to_owned(), new_id.to_owned(), None).await?))
+            let _: () = drop(self.blob.change_lease(id.to_owned(), new_id.to_owned(), None).await?);
+            Ok(())
         })
         .await
     }
 
     /// Lease Blob, release.
     pub async fn release_lease(&self, id: &str) -> CallResult<()> {
-        self.repeat("Lease Blob", || async { Ok(drop(self.blob.release_lease(id.to_owned(), None).await?)) }).await
+        self.repeat("Lease Blob", || async {
+            let _: () = drop(self.blob.release_lease(id.to_owned(), None).await?);
+            Ok(())
+        })
+        .await
     }
 
     /// Lease Blob, break at once, whoever holds it.
     pub async fn break_lease(&self) -> CallResult<()> {
         let options = || BlobClientBreakLeaseOptions { break_period: Some(0), ..Default::default() };
-        self.repeat("Lease Blob", || async { Ok(drop(self.blob.break_lease(Some(options())).await?)) }).await
+        self.repeat("Lease Blob", || async {
+            let _: () = drop(self.blob.break_lease(Some(options())).await?);
+            Ok(())
+        })
+        .await
     }
 
     /// Set Blob Metadata: replaces all of it. Returns the new `ETag`.
@@ -203,7 +232,10 @@ impl PageBlob {
         let metadata = hash_map(metadata);
         let headers = self
             .repeat(CALL, || async {
-                let options = BlobClientSetMetadataOptions { lease_id: Some(lease_id.to_owned()), ..Default::default() };
+                let options = BlobClientSetMetadataOptions {
+                    lease_id: Some(lease_id.to_owned()),
+                    ..Default::default()
+                };
                 Ok(self.blob.set_metadata(&metadata, Some(options)).await?.headers().clone())
             })
             .await?;
@@ -221,7 +253,10 @@ impl PageBlob {
             ..Default::default()
         };
         let made = async {
-            self.blob.create_snapshot(Some(options)).await.map_err(|error| self.endpoint.from_sdk(CALL, error))
+            self.blob
+                .create_snapshot(Some(options))
+                .await
+                .map_err(|error| self.endpoint.error_of_sdk(CALL, error))
         };
         let reply = self.endpoint.retry().once(made).await?;
         text(reply.headers(), "x-ms-snapshot").ok_or_else(|| self.missing(CALL, "x-ms-snapshot"))
@@ -234,7 +269,11 @@ impl PageBlob {
             lease_id: lease_id.map(str::to_owned),
             ..Default::default()
         };
-        self.repeat("Delete Blob", || async { Ok(drop(self.blob.delete(Some(options())).await?)) }).await
+        self.repeat("Delete Blob", || async {
+            let _: () = drop(self.blob.delete(Some(options())).await?);
+            Ok(())
+        })
+        .await
     }
 
     /// List Blobs of the container, narrowed to the snapshots of this blob, oldest first.
@@ -248,7 +287,7 @@ impl PageBlob {
             version: SERVICE_VERSION.to_owned(),
         };
         let container = BlobContainerClient::new(url, None, Some(options))
-            .map_err(|error| self.endpoint.from_sdk(CALL, error))?;
+            .map_err(|error| self.endpoint.error_of_sdk(CALL, error))?;
         let items = self
             .repeat(CALL, || async {
                 let options = BlobContainerClientListBlobsOptions {
@@ -266,8 +305,14 @@ impl PageBlob {
                 let metadata = item.metadata.and_then(|metadata| metadata.values).unwrap_or_default();
                 Some(ListedSnapshot {
                     time: item.snapshot.filter(|time| !time.is_empty())?,
-                    length: item.properties.and_then(|properties| properties.content_length).unwrap_or_default(),
-                    metadata: metadata.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect(),
+                    length: item
+                        .properties
+                        .and_then(|properties| properties.content_length)
+                        .unwrap_or_default(),
+                    metadata: metadata
+                        .into_iter()
+                        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                        .collect(),
                 })
             })
             .collect())
@@ -282,7 +327,7 @@ impl PageBlob {
             .retry()
             .run(|| {
                 let made = attempt();
-                async { made.await.map_err(|error| self.endpoint.from_sdk(call, error)) }
+                async { made.await.map_err(|error| self.endpoint.error_of_sdk(call, error)) }
             })
             .await
     }

@@ -153,7 +153,10 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
         // A range that reaches over the edge of the window is cut: its rest belongs to the neighbour.
         match range.intersection(self.window) {
             Some(range) => Ok(Some(Extent { range, kind })),
-            None => Err(malformed(format!("{range} lies outside of the window {} that was asked for", self.window))),
+            None => Err(malformed(format!(
+                "{range} lies outside of the window {} that was asked for",
+                self.window
+            ))),
         }
     }
 
@@ -256,7 +259,12 @@ mod tests {
     #[test]
     fn interleaved_ranges_keep_their_order() {
         use ExtentKind::{Clear, Data};
-        let expected = [extent(0, 512, Data), extent(512, 1024, Clear), extent(1024, 1536, Data), extent(1536, 2048, Clear)];
+        let expected = [
+            extent(0, 512, Data),
+            extent(512, 1024, Clear),
+            extent(1024, 1536, Data),
+            extent(1536, 2048, Clear),
+        ];
         let body = list(&expected.iter().map(element).collect::<String>());
         assert_eq!(read(&body, ListKind::Difference).unwrap().0, expected);
     }
@@ -296,7 +304,9 @@ mod tests {
 
     #[test]
     fn a_list_that_is_cut_anywhere_is_never_taken_for_whole() {
-        let body = list(&(0..4).map(|i| element(&extent(i * 1024, i * 1024 + 512, ExtentKind::Data))).collect::<String>());
+        let body = list(
+            &(0..4).map(|i| element(&extent(i * 1024, i * 1024 + 512, ExtentKind::Data))).collect::<String>(),
+        );
         for end in 0..body.len() {
             if body.is_char_boundary(end) {
                 assert!(read(&body[..end], ListKind::Difference).is_err(), "cut at {end}");

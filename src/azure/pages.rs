@@ -42,8 +42,14 @@ impl PageBlob {
         if want_crc {
             headers.push(("x-ms-range-get-content-crc64", "true".into()));
         }
-        let request =
-            Request { call: CALL, method: Method::GET, query: "".into(), headers, body: Vec::new(), reply_bytes: range.len() };
+        let request = Request {
+            call: CALL,
+            method: Method::GET,
+            query: "".into(),
+            headers,
+            body: Vec::new(),
+            reply_bytes: range.len(),
+        };
         let response = self.endpoint.send(&request).await?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let got = header("content-range").unwrap_or_default();
@@ -89,7 +95,8 @@ impl PageBlob {
     ) -> CallResult<()> {
         match sent {
             Some(sent) if sent != computed.value() => {
-                let why = format!("bytes {range}: CRC-64 {:016x}, the service says {sent:016x}", computed.value());
+                let why =
+                    format!("bytes {range}: CRC-64 {:016x}, the service says {sent:016x}", computed.value());
                 Err(self.endpoint.error(call, Cause::Corrupt(why)))
             }
             _ => Ok(()),
@@ -148,7 +155,11 @@ fn corrupt_if_mismatch(error: CallError) -> CallError {
     error
 }
 
-fn page_headers(write: &str, range: PageRange, fence: &Fence) -> Vec<(&'static str, super::endpoint::Secretive)> {
+fn page_headers(
+    write: &str,
+    range: PageRange,
+    fence: &Fence,
+) -> Vec<(&'static str, super::endpoint::Secretive)> {
     vec![
         ("x-ms-page-write", write.into()),
         ("x-ms-range", range.header().into()),

@@ -63,15 +63,22 @@ impl PageBlob {
         if let Some(marker) = marker {
             append(&mut query, "marker", marker);
         }
-        let request =
-            Request { call, method: Method::GET, query: query.into(), headers, body: Vec::new(), reply_bytes: 0 };
+        let request = Request {
+            call,
+            method: Method::GET,
+            query: query.into(),
+            headers,
+            body: Vec::new(),
+            reply_bytes: 0,
+        };
         let response = self.endpoint.send(&request).await?;
         let blob_length = response
             .headers()
             .get("x-ms-blob-content-length")
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .ok_or_else(|| {
-                self.endpoint.error(call, Cause::Protocol("the reply lacks x-ms-blob-content-length".to_owned()))
+                self.endpoint
+                    .error(call, Cause::Protocol("the reply lacks x-ms-blob-content-length".to_owned()))
             })?;
         let state = (self.clone(), Box::pin(response.bytes_stream()));
         let frames = futures::stream::try_unfold(state, move |(blob, mut stream)| async move {
@@ -79,7 +86,8 @@ impl PageBlob {
             Ok(frame.map(|frame| (frame, (blob, stream))))
         });
         let body: Body = StreamReader::new(Box::pin(frames));
-        let kind = if matches!(against, Against::Nothing) { ListKind::Allocated } else { ListKind::Difference };
+        let kind =
+            if matches!(against, Against::Nothing) { ListKind::Allocated } else { ListKind::Difference };
         let reader = PageListReader::new(body, kind, window, blob_length);
         Ok(PageListing { blob: self.clone(), call, reader, blob_length })
     }

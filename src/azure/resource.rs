@@ -104,8 +104,10 @@ impl Resource {
         }
         // What the HTTP library would re-encode would no longer be the string that was signed.
         if !query.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>'`".contains(&byte)) {
-            return Err(usage("its query holds a blank, a quote or another character that must be percent-encoded")
-                .next("copy the SAS again: it was cut or changed on the way"));
+            return Err(usage(
+                "its query holds a blank, a quote or another character that must be percent-encoded",
+            )
+            .next("copy the SAS again: it was cut or changed on the way"));
         }
         let segments = base.path_segments().map_or(0, |parts| parts.filter(|part| !part.is_empty()).count());
         let path_style = is_address(&base);
@@ -122,7 +124,8 @@ impl Resource {
             .next("use https://, or say --allow-http if the network between is trusted"));
         }
         let query = SasQuery(query.to_owned());
-        let snapshots = url::form_urlencoded::parse(query.0.as_bytes()).filter(|(key, _)| key == "snapshot").count();
+        let snapshots =
+            url::form_urlencoded::parse(query.0.as_bytes()).filter(|(key, _)| key == "snapshot").count();
         if snapshots > 1 {
             return Err(usage("it names more than one snapshot"));
         }
@@ -131,7 +134,9 @@ impl Resource {
         if let Some(time) = &snapshot
             && !is_snapshot_time(time)
         {
-            return Err(usage("its snapshot parameter is not a snapshot time like 2026-01-31T12:00:00.1234567Z"));
+            return Err(usage(
+                "its snapshot parameter is not a snapshot time like 2026-01-31T12:00:00.1234567Z",
+            ));
         }
         Ok(Self { role, base, query, snapshot, signed })
     }
@@ -342,7 +347,8 @@ mod tests {
 
     #[test]
     fn the_container_of_a_blob_is_found_in_both_url_styles() {
-        let (url, name) = parse("https://a.blob.core.windows.net/c/dir/my%20b+c?sig=x").unwrap().container().unwrap();
+        let (url, name) =
+            parse("https://a.blob.core.windows.net/c/dir/my%20b+c?sig=x").unwrap().container().unwrap();
         assert_eq!((url.as_str(), name.as_str()), ("https://a.blob.core.windows.net/c", "dir/my b+c"));
         let (url, name) = parse("http://127.0.0.1:1/a/c/b").unwrap().container().unwrap();
         assert_eq!((url.as_str(), name.as_str()), ("http://127.0.0.1:1/a/c", "b"));

@@ -42,7 +42,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            budget: Duration::from_secs(300),
+            budget: Duration::from_mins(5),
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
         }
@@ -110,9 +110,15 @@ mod tests {
     use super::*;
 
     fn error(status: u16, retry_after: Option<u64>) -> CallError {
-        let resource = Resource::parse(Role::Target, "https://a.blob.core.windows.net/c/b", PlainHttp::LoopbackOnly).unwrap();
-        let reply = ServiceReply { status, retry_after: retry_after.map(Duration::from_secs), ..ServiceReply::default() };
-        CallError::new("Put Page", &resource, Cause::Service(reply))
+        let resource =
+            Resource::parse(Role::Target, "https://a.blob.core.windows.net/c/b", PlainHttp::LoopbackOnly)
+                .unwrap();
+        let reply = ServiceReply {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            ..ServiceReply::default()
+        };
+        CallError::new("Put Page", &resource, Cause::Service(Box::new(reply)))
     }
 
     async fn run(policy: RetryPolicy, outcomes: Vec<CallResult<u8>>) -> (CallResult<u8>, usize) {
@@ -131,14 +137,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_passes_is_repeated_and_what_does_not_is_not() {
         let policy = RetryPolicy::default();
-        assert_eq!(run(policy, vec![Err(error(503, None)), Err(error(500, None)), Ok(7)]).await.0.unwrap(), 7);
+        assert_eq!(
+            run(policy, vec![Err(error(503, None)), Err(error(500, None)), Ok(7)]).await.0.unwrap(),
+            7
+        );
         let (result, made) = run(policy, vec![Err(error(403, None)), Ok(7)]).await;
         assert_eq!((result.unwrap_err().attempts, made), (1, 1));
     }
 
     #[tokio::test]
     async fn a_call_fails_when_its_budget_is_used_up() {
-        let policy = RetryPolicy { budget: Duration::from_millis(20), first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
+        let policy = RetryPolicy {
+            budget: Duration::from_millis(20),
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(2),
+        };
         let (result, made) = run(policy, Vec::new()).await;
         let error = result.unwrap_err();
         assert_eq!(error.status(), Some(503));

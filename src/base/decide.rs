@@ -17,7 +17,7 @@ pub enum Decision {
     /// Everything is written; only the seal may be missing.
     FinishSeal,
     /// The step is sealed already.
-    Done(Marker),
+    Done(Box<Marker>),
 }
 
 /// What is asked for.
@@ -46,15 +46,22 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
     };
     let Some(marker) = &look.marker else {
         return match wish.step.from {
-            None => refuse(ErrorKind::TargetExists, "the target exists and was not made by snapferry".to_owned())
-                .map_err(|error| error.next("name a blob that does not exist: a full copy never overwrites")),
-            Some(_) => refuse(ErrorKind::BaseNotClean, "the target carries no marker of snapferry: nobody knows what is in it".to_owned())
-                .map_err(|error| error.next("copy the previous snapshot in full to another blob first")),
+            None => {
+                refuse(ErrorKind::TargetExists, "the target exists and was not made by snapferry".to_owned())
+                    .map_err(|error| {
+                        error.next("name a blob that does not exist: a full copy never overwrites")
+                    })
+            }
+            Some(_) => refuse(
+                ErrorKind::BaseNotClean,
+                "the target carries no marker of snapferry: nobody knows what is in it".to_owned(),
+            )
+            .map_err(|error| error.next("copy the previous snapshot in full to another blob first")),
         };
     };
     let same_step = marker.step.is(wish.step, wish.across_hosts);
     match marker.state {
-        State::Clean if same_step => Ok(Decision::Done(marker.clone())),
+        State::Clean if same_step => Ok(Decision::Done(Box::new(marker.clone()))),
         State::Sealing if same_step => Ok(Decision::FinishSeal),
         State::Applying if same_step => go_on(marker, wish, properties.length),
         State::Applying | State::Sealing => refuse(
@@ -105,7 +112,10 @@ fn go_on(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
     Err(Error::new(
         ErrorKind::BaseSizeMismatch,
         format!("go on with {}", wish.step),
-        format!("the base blob has {length} bytes, its marker leads to {}, the source has {}", marker.length, wish.to_length),
+        format!(
+            "the base blob has {length} bytes, its marker leads to {}, the source has {}",
+            marker.length, wish.to_length
+        ),
     )
     .next("somebody changed the base blob: copy in full to another blob"))
 }
@@ -117,7 +127,10 @@ fn finish_first(step: &StepId) -> String {
             step.to.time(),
             from.time()
         ),
-        None => format!("finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>", step.to.time()),
+        None => format!(
+            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>",
+            step.to.time()
+        ),
     }
 }
 
@@ -162,7 +175,12 @@ mod tests {
     }
 
     fn asked(look: &Look, step: &StepId) -> std::result::Result<Decision, ErrorKind> {
-        let wish = Wish { step, from_length: step.from.as_ref().map(|_| LENGTH), to_length: LENGTH, across_hosts: false };
+        let wish = Wish {
+            step,
+            from_length: step.from.as_ref().map(|_| LENGTH),
+            to_length: LENGTH,
+            across_hosts: false,
+        };
         decide(look, &wish).map_err(|error| {
             assert!(error.advice().is_some(), "an error without advice: {error}");
             error.kind()
@@ -184,16 +202,24 @@ mod tests {
         assert!(matches!(asked(&clean, &step(None, 1)), Ok(Decision::Done(_))));
         assert_eq!(asked(&clean, &step(None, 2)), Err(ErrorKind::TargetExists));
         assert_eq!(asked(&clean, &step(Some(2), 3)), Err(ErrorKind::BaseElsewhere));
-        assert_eq!(asked(&looked(Some(State::Clean), &step(None, 1), LENGTH / 2), &step(Some(1), 2)), Err(ErrorKind::BaseSizeMismatch));
+        assert_eq!(
+            asked(&looked(Some(State::Clean), &step(None, 1), LENGTH / 2), &step(Some(1), 2)),
+            Err(ErrorKind::BaseSizeMismatch)
+        );
     }
 
     #[test]
     fn a_step_that_was_begun_can_only_be_finished() {
         let applying = looked(Some(State::Applying), &step(Some(1), 2), LENGTH);
-        assert!(matches!(asked(&applying, &step(Some(1), 2)), Ok(Decision::GoOn(checkpoint)) if checkpoint.offset == 512));
+        assert!(
+            matches!(asked(&applying, &step(Some(1), 2)), Ok(Decision::GoOn(checkpoint)) if checkpoint.offset == 512)
+        );
         assert_eq!(asked(&applying, &step(Some(2), 3)), Err(ErrorKind::BaseNotClean));
         assert_eq!(asked(&applying, &step(None, 2)), Err(ErrorKind::BaseNotClean));
-        assert_eq!(asked(&looked(Some(State::Applying), &step(Some(1), 2), LENGTH * 2), &step(Some(1), 2)), Err(ErrorKind::BaseSizeMismatch));
+        assert_eq!(
+            asked(&looked(Some(State::Applying), &step(Some(1), 2), LENGTH * 2), &step(Some(1), 2)),
+            Err(ErrorKind::BaseSizeMismatch)
+        );
         let sealing = looked(Some(State::Sealing), &step(Some(1), 2), LENGTH);
         assert_eq!(asked(&sealing, &step(Some(1), 2)), Ok(Decision::FinishSeal));
         assert_eq!(asked(&sealing, &step(Some(2), 3)), Err(ErrorKind::BaseNotClean));

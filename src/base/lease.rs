@@ -127,7 +127,9 @@ impl Keeper {
                     held_from = asked;
                     next = held_from + self.duration / 3;
                 }
-                Ok(Err(error)) if error.class() != Class::Passes => return self.give_up(Loss::Refused(error)),
+                Ok(Err(error)) if error.class() != Class::Passes => {
+                    return self.give_up(Loss::Refused(error));
+                }
                 // The retry layer gave up before the lease lapsed: try on until it does.
                 Ok(Err(_)) if Instant::now() < deadline => next = Instant::now() + Duration::from_secs(1),
                 Ok(Err(_)) | Err(_) => return self.give_up(Loss::Late),

@@ -200,7 +200,10 @@ mod tests {
         let id = |time: &str| format!("md-1.z1.blob.storage.azure.net/c/abcd@{time}").parse().unwrap();
         Marker {
             state: State::Applying,
-            step: StepId { from: Some(id("2026-01-01T00:00:00.0000001Z")), to: id("2026-01-02T00:00:00.0000001Z") },
+            step: StepId {
+                from: Some(id("2026-01-01T00:00:00.0000001Z")),
+                to: id("2026-01-02T00:00:00.0000001Z"),
+            },
             length: 1 << 40,
             generation: 7,
             run: "0b0e".to_owned(),
@@ -217,14 +220,19 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_back_and_leaves_what_is_not_its_own() {
-        let others = Metadata::from([("owner".to_owned(), "team".to_owned()), ("snapferry_old".to_owned(), "x".to_owned())]);
+        let others = Metadata::from([
+            ("owner".to_owned(), "team".to_owned()),
+            ("snapferry_old".to_owned(), "x".to_owned()),
+        ]);
         let metadata = marker().write(&others);
         assert_eq!(Marker::read(&metadata).unwrap().unwrap(), marker());
         assert_eq!(metadata.get("owner").map(String::as_str), Some("team"));
         assert!(!metadata.contains_key("snapferry_old"));
         let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(size < 4096, "{size} of the 8 KiB that metadata may take");
-        assert!(metadata.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        assert!(
+            metadata.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        );
     }
 
     #[test]
@@ -236,7 +244,9 @@ mod tests {
             damaged.remove(name);
             assert!(Marker::read(&damaged).is_err(), "without {name}");
             damaged.insert(name.clone(), "\u{7f}?".to_owned());
-            if !["snapferry_run", "snapferry_owner", "snapferry_written_at", "snapferry_point"].contains(&name.as_str()) {
+            if !["snapferry_run", "snapferry_owner", "snapferry_written_at", "snapferry_point"]
+                .contains(&name.as_str())
+            {
                 assert!(Marker::read(&damaged).is_err(), "with a bad {name}");
             }
         }

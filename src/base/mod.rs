@@ -50,7 +50,9 @@ pub struct Look {
 pub async fn look(blob: &PageBlob) -> Result<Look> {
     let properties = match blob.properties().await {
         Ok(properties) => properties,
-        Err(error) if error.code() == "BlobNotFound" || (error.status() == Some(404) && error.code().is_empty()) => {
+        Err(error)
+            if error.code() == "BlobNotFound" || (error.status() == Some(404) && error.code().is_empty()) =>
+        {
             return Ok(Look { properties: None, marker: None });
         }
         Err(error) => return Err(error.into()),
@@ -251,7 +253,12 @@ pub(crate) async fn explain_lost(blob: &PageBlob, why: &str) -> Error {
 async fn holder(blob: &PageBlob) -> String {
     match look(blob).await {
         Ok(Look { marker: Some(marker), .. }) => {
-            format!("; its marker was last written by {} at {} ({})", marker.owner, marker.written_at, marker.state_name())
+            format!(
+                "; its marker was last written by {} at {} ({})",
+                marker.owner,
+                marker.written_at,
+                marker.state_name()
+            )
         }
         _ => String::new(),
     }

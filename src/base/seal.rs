@@ -60,9 +60,14 @@ impl Base {
             let metadata = marker.write(&self.others);
             match self.blob.snapshot(&metadata, &self.fence.lease_id, &etag).await {
                 Ok(time) => return self.declare_clean(marker, time).await,
-                Err(error) if error.is_fenced() => return Err(explain_lost(&self.blob, &error.cause.to_string()).await),
+                Err(error) if error.is_fenced() => {
+                    return Err(explain_lost(&self.blob, &error.cause.to_string()).await);
+                }
                 // 412: something wrote after all. Otherwise the outcome may be unknown. Look, then try again.
-                Err(error) if error.status() == Some(412) || error.class() == crate::azure::failure::Class::Passes => {
+                Err(error)
+                    if error.status() == Some(412)
+                        || error.class() == crate::azure::failure::Class::Passes =>
+                {
                     if let Some(time) = self.existing_point(&marker).await? {
                         return self.declare_clean(marker, time).await;
                     }
@@ -79,7 +84,7 @@ impl Base {
     }
 
     async fn existing_point(&self, marker: &Marker) -> Result<Option<String>> {
-        let marked = points::marked(&self.blob).await.map_err(|error| {
+        let listed = points::marked(&self.blob).await.map_err(|error| {
             let error = Error::from(error);
             if error.kind() == ErrorKind::PermissionMissing || error.kind() == ErrorKind::AccessDenied {
                 return Error::new(
@@ -92,7 +97,8 @@ impl Base {
             }
             error
         })?;
-        let mut found = marked.into_iter().filter(|(_, made)| made.run == marker.run && made.step == marker.step);
+        let mut found =
+            listed.into_iter().filter(|(_, made)| made.run == marker.run && made.step == marker.step);
         Ok(found.next().map(|(time, _)| time))
     }
 

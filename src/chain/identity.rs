@@ -99,8 +99,12 @@ mod tests {
 
     #[test]
     fn the_identity_is_host_path_and_time_and_nothing_secret() {
-        let one = id("https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2021-08-05T20%3A57%3A05.1245659Z&si=1&sig=x");
-        let two = id("https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2021-08-05T20%3A58%3A06.9075559Z&si=2&sig=y");
+        let one = id(
+            "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2021-08-05T20%3A57%3A05.1245659Z&si=1&sig=x",
+        );
+        let two = id(
+            "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2021-08-05T20%3A58%3A06.9075559Z&si=2&sig=y",
+        );
         assert_eq!(one.to_string(), "md-1.z1.blob.storage.azure.net/c/abcd@2021-08-05T20:57:05.1245659Z");
         assert_eq!(one.family(), two.family());
         assert!(one.is_older_than(&two) && !two.is_older_than(&one) && !one.is_older_than(&one));
@@ -109,7 +113,12 @@ mod tests {
 
     #[test]
     fn a_blob_without_a_snapshot_has_no_identity() {
-        let live = Resource::parse(Role::Source, "https://a.blob.core.windows.net/c/b?sig=x", PlainHttp::LoopbackOnly).unwrap();
+        let live = Resource::parse(
+            Role::Source,
+            "https://a.blob.core.windows.net/c/b?sig=x",
+            PlainHttp::LoopbackOnly,
+        )
+        .unwrap();
         assert_eq!(SnapshotId::of(&live).unwrap_err().kind(), ErrorKind::Usage);
     }
 }

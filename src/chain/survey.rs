@@ -73,7 +73,8 @@ impl Survey {
     /// Pages that a difference must write whether or not the diff names them. When a disk grows, its footer
     /// moves: the page of the old one becomes ordinary data, and whether the diff says so is not documented.
     pub fn forced_pages(&self) -> Vec<PageRange> {
-        let Some(previous) = self.previous.as_ref().filter(|previous| previous.length != self.source.length) else {
+        let Some(previous) = self.previous.as_ref().filter(|previous| previous.length != self.source.length)
+        else {
             return Vec::new();
         };
         [previous.length, self.source.length]
@@ -121,10 +122,14 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
     let length = source.length;
     if length == 0 || !length.is_multiple_of(PAGE) {
         let why = format!("its length, {length} bytes, is not a multiple of {PAGE}");
-        return Err(Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.blob.resource()));
+        return Err(
+            Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.blob.resource())
+        );
     }
     if length > LARGEST_BLOB {
-        let why = format!("it has {length} bytes with its footer, and a page blob holds at most {LARGEST_BLOB} (8 TiB)");
+        let why = format!(
+            "it has {length} bytes with its footer, and a page blob holds at most {LARGEST_BLOB} (8 TiB)"
+        );
         return Err(Error::new(ErrorKind::TooLarge, "copy the source", why)
             .on(source.blob.resource())
             .next("copy it with Azure's managed copy: az snapshot create --copy-start true"));
@@ -132,8 +137,12 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
     let Some(previous) = previous else { return Ok(()) };
     let tried = format!("diff {} against {}", source.id, previous.id);
     if length < previous.length {
-        let why = format!("the disk has {length} bytes now and had {}: disks do not shrink, so these are two disks", previous.length);
-        return Err(Error::new(ErrorKind::DifferentFamilies, tried, why).next("give two incremental snapshots of one disk"));
+        let why = format!(
+            "the disk has {length} bytes now and had {}: disks do not shrink, so these are two disks",
+            previous.length
+        );
+        return Err(Error::new(ErrorKind::DifferentFamilies, tried, why)
+            .next("give two incremental snapshots of one disk"));
     }
     if previous.length - PAGE.min(previous.length) <= DIFF_BOUNDARY && length - PAGE > DIFF_BOUNDARY {
         return Err(Error::new(
@@ -212,7 +221,8 @@ async fn sends_crc(source: &Snapshot) -> Result<bool> {
     let Ok(page) = PageRange::new(0, PAGE) else { return Ok(false) };
     match source.blob.read(page, true).await {
         Ok(_) => Ok(true),
-        Err(error) if matches!(&error.cause, Cause::Service(reply) if matches!(reply.status, 400 | 409 | 501)) => {
+        Err(error) if matches!(&error.cause, Cause::Service(reply) if matches!(reply.status, 400 | 409 | 501)) =>
+        {
             tracing::warn!(cause = %error.cause, "the source sends no checksums: reads are checked by TLS and length only");
             Ok(false)
         }

@@ -38,11 +38,13 @@ fn describe(report: &Report) -> String {
     if report.already_sealed {
         return format!("{to} was sealed before, as point {}: nothing to do", report.point.point);
     }
-    let kind = report.from.as_ref().map_or_else(|| "full copy".to_owned(), |from| format!("difference from {from}"));
+    let kind =
+        report.from.as_ref().map_or_else(|| "full copy".to_owned(), |from| format!("difference from {from}"));
     let resumed =
         report.resumed_from.map(|offset| format!("\ntaken up at   byte {offset}")).unwrap_or_default();
     let rate = size(per_second(report.bytes_sent, report.seconds));
-    let retries = if report.retries > 0 { format!(", {} of them retries", report.retries) } else { String::new() };
+    let retries =
+        if report.retries > 0 { format!(", {} of them retries", report.retries) } else { String::new() };
     format!(
         "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros\nrequests      {}{retries}\npoint         {}\ndigest        {}",
         size(report.totals.bytes_changed),

@@ -46,14 +46,23 @@ struct DemoStep {
 
 pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
     if !(SMALLEST..=LARGEST).contains(&args.size) || !args.size.is_multiple_of(MIB) {
-        let why = format!("{} is not a whole number of MiB from {} to {}", size(args.size), size(SMALLEST), size(LARGEST));
+        let why = format!(
+            "{} is not a whole number of MiB from {} to {}",
+            size(args.size),
+            size(SMALLEST),
+            size(LARGEST)
+        );
         return Err(Error::new(ErrorKind::Usage, "use --size", why).next("snapferry demo --size 1GiB"));
     }
     let source_region = start().await?;
     let target_region = start().await?;
     let target = target_region.account("target");
     target.create_container(CONTAINER);
-    output.line(&format!("source region   {} (a managed disk of {})", source_region.endpoint(), size(args.size)))?;
+    output.line(&format!(
+        "source region   {} (a managed disk of {})",
+        source_region.endpoint(),
+        size(args.size)
+    ))?;
     output.line(&format!("target region   {}\n", target_region.endpoint()))?;
 
     let disk = source_region.create_disk("demo", args.size).map_err(demo_error)?;
@@ -77,7 +86,11 @@ pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationTo
         &DemoReport { steps, identical },
         "\nevery point was read back over HTTP and equals its snapshot, byte for byte",
     )?;
-    if identical { Ok(()) } else { Err(Error::new(ErrorKind::Corruption, "finish the demo", "a point differs from its snapshot")) }
+    if identical {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Corruption, "finish the demo", "a point differs from its snapshot"))
+    }
 }
 
 /// Copies one snapshot, then reads it and its point back and compares them.
@@ -88,7 +101,7 @@ async fn cross(
     output: Output,
     cancel: &CancellationToken,
 ) -> Result<DemoStep> {
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
     let url = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly);
     let step = Step {
         source: url(Role::Source, &snapshot.grant())?,

@@ -7,7 +7,11 @@ use super::args::EmulateArgs;
 use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) async fn emulate(args: Box<EmulateArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
+pub(super) async fn emulate(
+    args: Box<EmulateArgs>,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let config = Config { listen: args.listen, ..Config::default() };
     let emulator = Emulator::start(config)
         .await

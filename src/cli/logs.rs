@@ -17,7 +17,8 @@ pub(super) fn start(verbose: u8, quiet: bool) -> Result<()> {
         _ => LevelFilter::TRACE,
     };
     let targets = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(level >= Level::DEBUG);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(level >= Level::DEBUG);
     tracing_subscriber::registry()
         .with(lines)
         .with(targets)

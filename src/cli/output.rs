@@ -27,7 +27,8 @@ impl Output {
         match self.kind {
             OutputKind::Text => self.line(text),
             OutputKind::Json => {
-                let document = serde_json::to_string_pretty(document).map_err(|error| output_error(&error))?;
+                let document =
+                    serde_json::to_string_pretty(document).map_err(|error| output_error(&error))?;
                 write_line(&document)
             }
         }
@@ -41,12 +42,13 @@ impl Output {
     /// Shows an error: on standard error for people, and as the document where one is expected.
     pub(super) fn error(self, error: &Error) {
         let kind = error.kind();
-        let mut lines = format!("error: {error}\n");
-        lines += &format!("  again: {}\n", kind.remedy().sentence());
-        if let Some(advice) = error.advice() {
-            lines += &format!("  next:  {advice}\n");
-        }
-        lines += &format!("  code:  {} (exit code {})\n", kind.name(), kind.exit_code());
+        let next = error.advice().map(|advice| format!("  next:  {advice}\n")).unwrap_or_default();
+        let lines = format!(
+            "error: {error}\n  again: {}\n{next}  code:  {} (exit code {})\n",
+            kind.remedy().sentence(),
+            kind.name(),
+            kind.exit_code()
+        );
         // When even this cannot be written, the exit code still tells.
         let _ = std::io::stderr().write_all(lines.as_bytes());
         if self.kind == OutputKind::Json && kind != ErrorKind::Output {

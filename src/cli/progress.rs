@@ -74,7 +74,8 @@ impl Rate {
         }
         let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.bytes));
         let rate = per_second(now.bytes - before, then.elapsed().as_secs_f64());
-        let waiting = now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
+        let waiting =
+            now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
         let doing = match now.phase {
             Phase::Checking => return format!("checking the snapshots and the base blob{waiting}"),
             Phase::Sealing => return format!("sealing{waiting}"),
@@ -83,10 +84,14 @@ impl Rate {
         };
         let (in_flight, limit) = now.in_flight;
         match now.expected {
-            None => format!("{doing} at {}/s, still listing, {in_flight} of {limit} in flight{waiting}", size(rate)),
+            None => format!(
+                "{doing} at {}/s, still listing, {in_flight} of {limit} in flight{waiting}",
+                size(rate)
+            ),
             Some((all, exact)) => {
                 let about = if exact { "" } else { "about " };
-                let left = if rate > 0 { time_left(all.saturating_sub(now.bytes) / rate) } else { "unknown".to_owned() };
+                let seconds = all.saturating_sub(now.bytes).checked_div(rate);
+                let left = seconds.map_or_else(|| "unknown".to_owned(), time_left);
                 format!(
                     "{doing} of {about}{} at {}/s, time left {left}, {in_flight} of {limit} in flight{waiting}",
                     size(all),

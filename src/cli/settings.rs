@@ -35,12 +35,20 @@ pub(super) fn refuse_unknown_environment() -> Result<()> {
 pub(super) fn step(args: &StepArgs) -> Result<Step> {
     let inputs = [Some(&args.source), args.previous.as_ref(), Some(&args.target)];
     if inputs.iter().flatten().filter(|text| text.trim() == "-").count() > 1 {
-        return Err(Error::new(ErrorKind::Usage, "read the URLs", "only one of them can come from standard input")
-            .next("put the others into files: --target @FILE"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "read the URLs",
+            "only one of them can come from standard input",
+        )
+        .next("put the others into files: --target @FILE"));
     }
     Ok(Step {
         source: resource(Role::Source, &args.source, &args.access)?,
-        previous: args.previous.as_deref().map(|text| resource(Role::Previous, text, &args.access)).transpose()?,
+        previous: args
+            .previous
+            .as_deref()
+            .map(|text| resource(Role::Previous, text, &args.access))
+            .transpose()?,
         target: resource(Role::Target, &args.target, &args.access)?,
     })
 }
@@ -78,14 +86,19 @@ fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
 
 /// The client of a step.
 pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
-    let timeouts = Timeouts { connect: args.connect_timeout, call: args.call_timeout, stall: args.stall_timeout };
+    let timeouts =
+        Timeouts { connect: args.connect_timeout, call: args.call_timeout, stall: args.stall_timeout };
     for (name, time) in [
         ("--connect-timeout", timeouts.connect),
         ("--call-timeout", timeouts.call),
         ("--stall-timeout", timeouts.stall),
     ] {
         if time.is_zero() {
-            return Err(Error::new(ErrorKind::Usage, format!("use {name}"), "no attempt can be made in no time"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("use {name}"),
+                "no attempt can be made in no time",
+            ));
         }
     }
     let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
@@ -110,7 +123,10 @@ pub(super) fn target_client(access: &AccessArgs, target: &Resource) -> Result<Cl
 pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
     let absurd = |name: &str, why: String| Err(Error::new(ErrorKind::Usage, format!("use {name}"), why));
     if args.chunk_size < PAGE || args.chunk_size > LARGEST_CHUNK || !args.chunk_size.is_multiple_of(PAGE) {
-        let why = format!("{} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry", args.chunk_size);
+        let why = format!(
+            "{} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry",
+            args.chunk_size
+        );
         return absurd("--chunk-size", why);
     }
     if args.join_gap > LARGEST_CHUNK {
@@ -133,7 +149,11 @@ pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
 pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
     let mut settings = plan_settings(&args.step)?;
     if args.memory < LARGEST_CHUNK {
-        return Err(Error::new(ErrorKind::Usage, "use --memory", "less than one chunk of 4MiB is too little"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "use --memory",
+            "less than one chunk of 4MiB is too little",
+        ));
     }
     settings.zero_run = args.zero_run.max(PAGE);
     settings.copy.concurrency = usize::from(args.concurrency);
@@ -147,7 +167,11 @@ pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
 fn rate(args: &StepArgs) -> Result<Option<u64>> {
     let Some(megabits) = args.cap_mbps else { return Ok(args.rate_limit) };
     if !megabits.is_finite() || !(0.01..=1e9).contains(&megabits) {
-        return Err(Error::new(ErrorKind::Usage, "use --cap-mbps", "it is not a sensible number of megabits a second"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "use --cap-mbps",
+            "it is not a sensible number of megabits a second",
+        ));
     }
     Ok(Some((megabits * 125_000.0) as u64))
 }

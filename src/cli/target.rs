@@ -14,15 +14,17 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) async fn points(args: TargetArgs, output: Output) -> Result<()> {
     let blob = connect(&args)?;
     let points = list_points(&blob).await?;
-    let mut text = format!("{:<30} {:<30} {:>12} {:>12}  {}", "POINT", "SOURCE SNAPSHOT", "LENGTH", "SENT", "DIGEST");
-    for point in &points {
-        let sent = size(point.bytes_sent);
-        let length = size(point.length);
-        text += &format!("\n{:<30} {:<30} {length:>12} {sent:>12}  {}", point.point, point.source_time, point.digest);
-    }
-    if points.is_empty() {
-        text = "no points".to_owned();
-    }
+    let heading =
+        format!("{:<30} {:<30} {:>12} {:>12}  {}", "POINT", "SOURCE SNAPSHOT", "LENGTH", "SENT", "DIGEST");
+    let rows = points.iter().map(|point| {
+        let (length, sent) = (size(point.length), size(point.bytes_sent));
+        format!("{:<30} {:<30} {length:>12} {sent:>12}  {}", point.point, point.source_time, point.digest)
+    });
+    let text = if points.is_empty() {
+        "no points".to_owned()
+    } else {
+        std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
+    };
     output.result(&json!({ "target": blob.resource().to_string(), "points": points }), &text)
 }
 
@@ -52,7 +54,14 @@ pub(super) async fn status(args: TargetArgs, output: Output) -> Result<()> {
         None => "it carries no marker of snapferry: not a base blob".to_owned(),
         Some(marker) => describe(marker),
     };
-    output.result(&document, &format!("{text}\nlength        {}\nlease         {}", size(properties.length), properties.lease_state))
+    output.result(
+        &document,
+        &format!(
+            "{text}\nlength        {}\nlease         {}",
+            size(properties.length),
+            properties.lease_state
+        ),
+    )
 }
 
 fn describe(marker: &Marker) -> String {
@@ -63,7 +72,9 @@ fn describe(marker: &Marker) -> String {
             marker.step.to,
             marker.point.as_deref().unwrap_or_default()
         ),
-        State::Sealing => format!("torn          {} is written and not sealed: run its command again\n{told}", marker.step),
+        State::Sealing => {
+            format!("torn          {} is written and not sealed: run its command again\n{told}", marker.step)
+        }
         State::Applying => format!(
             "torn          {} is written up to byte {} of {}: run its command again to go on\n{told}",
             marker.step, marker.checkpoint.offset, marker.length

@@ -39,17 +39,14 @@ impl Route {
         let scanned = self.source.repeat_read(|| self.read(chunk)).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
         for run in scanned.runs {
-            match run.data {
-                Some((frames, crc)) => {
-                    self.target.put_pages(run.range, frames, crc, &self.fence).await?;
-                    counts.bytes_sent += run.range.len();
+            if let Some((frames, crc)) = run.data {
+                self.target.put_pages(run.range, frames, crc, &self.fence).await?;
+                counts.bytes_sent += run.range.len();
+            } else {
+                if !self.zeros_are_free {
+                    self.target.clear_pages(run.range, &self.fence).await?;
                 }
-                None => {
-                    if !self.zeros_are_free {
-                        self.target.clear_pages(run.range, &self.fence).await?;
-                    }
-                    counts.bytes_zero += run.range.len();
-                }
+                counts.bytes_zero += run.range.len();
             }
         }
         Ok(Written { range: chunk.range, crc: scanned.crc, counts })

@@ -151,7 +151,12 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The first chunk, listing or checkpoint that failed for good. The caller still owns the base and may note
     /// the checkpoint that [`Self::checkpoint`] shows.
-    pub async fn to_end(&mut self, listing: &mut Listing, length: u64, cancel: &CancellationToken) -> Result<Copied, Stop> {
+    pub async fn to_end(
+        &mut self,
+        listing: &mut Listing,
+        length: u64,
+        cancel: &CancellationToken,
+    ) -> Result<Copied, Stop> {
         let mut next_checkpoint = Instant::now() + self.options.checkpoint_every;
         let mut noted = self.checkpoint().offset;
         loop {
@@ -167,7 +172,7 @@ impl<'a> Run<'a> {
                     self.wind_down().await;
                     return Err(Stop::Cancelled);
                 }
-                Some(done) = self.in_flight.join_next() => self.finish_chunk(done).await?,
+                Some(done) = self.in_flight.join_next() => self.finish_chunk(done)?,
                 extent = listing.next(), if self.planner.is_some() && self.planned.is_empty() => {
                     self.plan(extent?);
                 }
@@ -228,12 +233,14 @@ impl<'a> Run<'a> {
         self.progress.show_window(self.window.chunks(), self.window.limit());
     }
 
-    async fn finish_chunk(&mut self, done: Result<Outcome, JoinError>) -> Result<(), Stop> {
+    fn finish_chunk(&mut self, done: Result<Outcome, JoinError>) -> Result<(), Stop> {
         let Outcome { number, chunk, written } =
             done.map_err(|_| Stop::Miscounted("a chunk's task ended without a result".to_owned()))?;
         self.window.leave(memory_of(chunk));
         let written = written?;
-        if written.range != chunk.range || written.counts.bytes_sent + written.counts.bytes_zero != chunk.range.len() {
+        if written.range != chunk.range
+            || written.counts.bytes_sent + written.counts.bytes_zero != chunk.range.len()
+        {
             let why = format!("chunk {} was not written whole", chunk.range);
             return Err(Stop::Miscounted(why));
         }
@@ -246,7 +253,7 @@ impl<'a> Run<'a> {
     async fn wind_down(&mut self) {
         let deadline = Instant::now() + self.options.grace;
         while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.in_flight.join_next()).await {
-            if self.finish_chunk(done).await.is_err() {
+            if self.finish_chunk(done).is_err() {
                 break;
             }
         }

@@ -49,7 +49,9 @@ pub fn scan(range: PageRange, frames: &[Bytes], rule: ZeroRule) -> Scanned {
             runs.push(Run { range, data: None });
         } else {
             let mut running = Running::default();
-            taken.iter().for_each(|frame| running.update(frame));
+            for frame in &taken {
+                running.update(frame);
+            }
             let sum = running.finish();
             crc = crc.join(sum);
             runs.push(Run { range, data: Some((taken, sum)) });
@@ -80,7 +82,8 @@ fn zero_pages(range: PageRange, frames: &[Bytes]) -> Vec<bool> {
 /// Word-wise, so that the compiler uses vector instructions; data ends it at its first words.
 fn is_zero(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<64>();
-    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|byte| *byte == 0)
+    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Groups pages into runs by the rule; runs alternate and cover the range.
@@ -173,18 +176,15 @@ mod tests {
             for run in &scanned.runs {
                 prop_assert_eq!(run.range.start(), next);
                 next = run.range.end();
-                match &run.data {
-                    Some((frames, crc)) => {
-                        let bytes = frames.concat();
-                        prop_assert_eq!(bytes.len() as u64, run.range.len());
-                        prop_assert_eq!(*crc, Crc64::of(&bytes));
-                        rebuilt.extend(bytes);
-                    }
-                    None => {
-                        let is_edge = run.range.start() == range.start() || run.range.end() == range.end();
-                        prop_assert!(run.range.len() >= shortest * 512 || (trim_edges && is_edge));
-                        rebuilt.resize(rebuilt.len() + usize::try_from(run.range.len()).unwrap(), 0);
-                    }
+                if let Some((frames, crc)) = &run.data {
+                    let bytes = frames.concat();
+                    prop_assert_eq!(bytes.len() as u64, run.range.len());
+                    prop_assert_eq!(*crc, Crc64::of(&bytes));
+                    rebuilt.extend(bytes);
+                } else {
+                    let is_edge = run.range.start() == range.start() || run.range.end() == range.end();
+                    prop_assert!(run.range.len() >= shortest * 512 || (trim_edges && is_edge));
+                    rebuilt.resize(rebuilt.len() + usize::try_from(run.range.len()).unwrap(), 0);
                 }
             }
             prop_assert_eq!(next, range.end());

@@ -26,12 +26,21 @@ impl Window {
     /// A window of at most `chunks` chunks and `bytes` bytes; one chunk always fits.
     pub fn new(chunks: usize, bytes: u64) -> Self {
         let most_chunks = chunks.max(1) as f64;
-        Self { most_chunks, most_bytes: bytes, limit: most_chunks, chunks: 0, bytes: 0, congestion_seen: 0, shrunk_at: None }
+        Self {
+            most_chunks,
+            most_bytes: bytes,
+            limit: most_chunks,
+            chunks: 0,
+            bytes: 0,
+            congestion_seen: 0,
+            shrunk_at: None,
+        }
     }
 
     /// Whether a chunk that takes `bytes` of memory may start.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.chunks == 0 || ((self.chunks as f64) < self.limit.floor() && self.bytes + bytes <= self.most_bytes)
+        self.chunks == 0
+            || ((self.chunks as f64) < self.limit.floor() && self.bytes + bytes <= self.most_bytes)
     }
 
     /// A chunk starts.

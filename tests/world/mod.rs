@@ -10,7 +10,7 @@ use snapferry::replicate::{PlanReport, Report, Settings, Step, plan, replicate};
 use snapferry_emulator::{Account, BlobView, Config, Disk, DiskSnapshot, Emulator};
 use tokio_util::sync::CancellationToken;
 
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_hours(1);
 pub const MIB: u64 = 1 << 20;
 pub const CONTAINER: &str = "disks";
 pub const BASE: &str = "base";
@@ -49,7 +49,11 @@ impl World {
         step(&source.grant(), previous.map(DiskSnapshot::grant).as_deref(), &self.target_url())
     }
 
-    pub async fn copy(&self, source: &DiskSnapshot, previous: Option<&DiskSnapshot>) -> snapferry::Result<Report> {
+    pub async fn copy(
+        &self,
+        source: &DiskSnapshot,
+        previous: Option<&DiskSnapshot>,
+    ) -> snapferry::Result<Report> {
         self.run(&self.step(source, previous)).await
     }
 
@@ -58,7 +62,11 @@ impl World {
         replicate(step, &self.client, &self.settings, &progress, &cancel).await
     }
 
-    pub async fn plan(&self, source: &DiskSnapshot, previous: Option<&DiskSnapshot>) -> snapferry::Result<PlanReport> {
+    pub async fn plan(
+        &self,
+        source: &DiskSnapshot,
+        previous: Option<&DiskSnapshot>,
+    ) -> snapferry::Result<PlanReport> {
         plan(&self.step(source, previous), &self.client, &self.settings, &Progress::default()).await
     }
 
@@ -110,8 +118,11 @@ pub fn url(role: Role, text: &str) -> Resource {
 
 /// Limits at which a test that must fail fails soon.
 pub fn client() -> Client {
-    let timeouts =
-        Timeouts { connect: Duration::from_secs(2), call: Duration::from_secs(20), stall: Duration::from_secs(10) };
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        call: Duration::from_secs(20),
+        stall: Duration::from_secs(10),
+    };
     let retry = RetryPolicy {
         budget: Duration::from_secs(20),
         first_wait: Duration::from_millis(5),
@@ -132,6 +143,8 @@ pub fn noise(seed: u64, length: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; usize::try_from(length).unwrap()];
     random.fill(&mut bytes);
-    bytes.iter_mut().for_each(|byte| *byte |= 1);
+    for byte in &mut bytes {
+        *byte |= 1;
+    }
     bytes
 }
