@@ -227,15 +227,9 @@ async fn a_base_that_somebody_else_wrote_to_is_not_built_upon() {
     disk.write(0, &noise(1, MIB)).unwrap();
     let first = disk.snapshot();
     world.copy(&first, None).await.unwrap();
-    let foreign = reqwest::Client::new()
-        .put(format!("{}&comp=page", world.target_url()))
-        .header("x-ms-version", "2021-12-02")
-        .header("x-ms-page-write", "clear")
-        .header("x-ms-range", "bytes=4096-8191")
-        .header("content-length", "0")
-        .send()
-        .await
-        .unwrap();
+    let clear = [("x-ms-page-write", "clear"), ("x-ms-range", "bytes=4096-8191")];
+    let foreign =
+        world::raw(reqwest::Method::PUT, &format!("{}&comp=page", world.target_url()), &clear, Vec::new()).await;
     assert_eq!(foreign.status().as_u16(), 201);
     let second = disk.snapshot();
     let error = world.copy(&second, Some(&first)).await.unwrap_err();

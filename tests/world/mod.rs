@@ -148,3 +148,39 @@ pub fn noise(seed: u64, length: u64) -> Vec<u8> {
     }
     bytes
 }
+
+/// The real program, with nothing of our own in its environment.
+pub fn snapferry() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_snapferry"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SNAPFERRY_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+/// Runs a command to its end without blocking the emulators.
+pub async fn output(mut command: std::process::Command) -> std::process::Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A request that is not made through the code under test.
+pub async fn raw(method: reqwest::Method, url: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> reqwest::Response {
+    let mut request = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .request(method, url)
+        .header("x-ms-version", "2021-12-02")
+        .header("content-length", body.len());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body).send().await.unwrap()
+}
