@@ -180,6 +180,9 @@ pub struct TargetArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra [URL, @FILE or -]
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
+    /// How long one call may go on failing before the command ends
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub retry_for: Duration,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub access: AccessArgs,

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use bytesize::ByteSize;
 
-use super::args::{AccessArgs, CopyArgs, StepArgs};
+use super::args::{AccessArgs, CopyArgs, StepArgs, TargetArgs};
 use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
@@ -114,9 +114,10 @@ pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
 }
 
 /// The client of a command that only looks at the target.
-pub(super) fn target_client(access: &AccessArgs, target: &Resource) -> Result<Client> {
-    let tokens = if target.is_signed() { None } else { Some(access.login_type.credential()?) };
-    Client::new(Timeouts::default(), RetryPolicy::default(), tokens)
+pub(super) fn target_client(args: &TargetArgs, target: &Resource) -> Result<Client> {
+    let tokens = if target.is_signed() { None } else { Some(args.access.login_type.credential()?) };
+    let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
+    Client::new(Timeouts::default(), retry, tokens)
 }
 
 /// How the step is listed and planned.

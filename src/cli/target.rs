@@ -89,6 +89,6 @@ fn connect(args: &TargetArgs) -> Result<PageBlob> {
             .on(&target)
             .next("leave snapshot= out of --target"));
     }
-    let client = settings::target_client(&args.access, &target)?;
+    let client = settings::target_client(args, &target)?;
     Ok(PageBlob::connect(target, &client)?)
 }

@@ -1,0 +1,134 @@
+//! The command line as a person and a scheduler use it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod world;
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use snapferry_emulator::DiskSnapshot;
+use world::{MIB, World, noise, output, snapferry, text};
+
+async fn prepared() -> (World, DiskSnapshot, DiskSnapshot) {
+    let world = World::new().await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, MIB)).unwrap();
+    let first = disk.snapshot();
+    disk.write(4 * MIB, &noise(2, 8192)).unwrap();
+    (world, first, disk.snapshot())
+}
+
+fn document(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).expect("standard output holds one JSON document")
+}
+
+#[test]
+fn the_demo_proves_every_step_identical_in_its_json() {
+    let run = snapferry().args(["demo", "--output", "json", "--size", "32MiB"]).output().unwrap();
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let report = document(&run.stdout);
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    for (number, step) in steps.iter().enumerate() {
+        assert_eq!(step["identical"], true);
+        assert_eq!(step["from"].is_null(), number == 0);
+        for field in ["bytes_changed", "bytes_sent", "requests"] {
+            assert!(step[field].as_u64().unwrap() > 0, "{field}");
+        }
+        assert!(step["seconds"].as_f64().unwrap() > 0.0 && step["to"].is_string());
+    }
+    assert!(steps[2]["length"].as_u64() > steps[1]["length"].as_u64(), "the disk grew");
+    assert!(steps[1]["bytes_sent"].as_u64() < steps[0]["bytes_sent"].as_u64(), "differences are small");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_come_from_arguments_files_standard_input_and_the_environment() {
+    let (world, first, second) = prepared().await;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = folder.path().join("previous.sas");
+    std::fs::write(&file, format!("{}\n", first.grant())).unwrap();
+
+    let mut full = snapferry();
+    full.args(["copy", "--quiet", "--source", "-"]).env("SNAPFERRY_TARGET", world.target_url());
+    full.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = full.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), first.grant().as_bytes()).unwrap();
+    let full = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert!(full.status.success(), "{}", text(&full.stderr));
+    assert!(text(&full.stdout).contains("full copy"));
+
+    let mut difference = snapferry();
+    difference.args(["copy", "--quiet", "--output", "json", "--previous"]).arg(format!("@{}", file.display()));
+    difference.env("SNAPFERRY_SOURCE", second.grant()).env("SNAPFERRY_TARGET", world.target_url());
+    let difference = output(difference).await;
+    assert!(difference.status.success(), "{}", text(&difference.stderr));
+    let report = document(&difference.stdout);
+    assert_eq!((report["bytes_changed"].as_u64(), report["bytes_sent"].as_u64()), (Some(8192), Some(8192)));
+    let point = world.base(report["point"]["point"].as_str()).unwrap();
+    world::assert_same_bytes(&point, &second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_points_and_status_tell_what_is_there() {
+    let (world, first, second) = prepared().await;
+    let target = world.target_url();
+    let ask = |arguments: &[&str]| {
+        let mut command = snapferry();
+        command.args(arguments).args(["--output", "json", "--target", &target]);
+        output(command)
+    };
+    let missing = ask(&["status"]).await;
+    assert_eq!(missing.status.code(), Some(11));
+    assert_eq!(document(&missing.stdout)["error"]["kind"], "base-missing");
+
+    let dry = ask(&["copy", "--dry-run", "--source", &first.grant()]).await;
+    assert_eq!(document(&dry.stdout)["action"], "create");
+    assert!(world.base(None).is_none());
+    world.copy(&first, None).await.unwrap();
+    let plan = ask(&["plan", "--source", &second.grant(), "--previous", &first.grant()]).await;
+    let plan = document(&plan.stdout);
+    assert_eq!((plan["action"].as_str(), plan["bytes_changed"].as_u64()), (Some("begin"), Some(8192)));
+    assert_eq!(plan["requests_planned"].as_u64(), Some(2));
+
+    let report = world.copy(&second, Some(&first)).await.unwrap();
+    let points = document(&ask(&["points"]).await.stdout);
+    let times: Vec<_> = points["points"].as_array().unwrap().iter().map(|point| point["source_time"].as_str().unwrap()).collect();
+    assert_eq!(times, [first.time(), second.time()]);
+    let status = document(&ask(&["status"]).await.stdout);
+    assert_eq!((status["state"].as_str(), status["point"].as_str()), (Some("clean"), Some(report.point.point.as_str())));
+    assert_eq!(status["lease"], "available", "the lease was released");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_told_to_people_and_to_programs() {
+    let (world, first, second) = prepared().await;
+    let mut command = snapferry();
+    command.args(["copy", "--output", "json", "--source", &second.grant(), "--previous", &first.grant()]);
+    command.args(["--target", &world.target_url()]);
+    let failed = output(command).await;
+    assert_eq!(failed.status.code(), Some(11));
+    let error = &document(&failed.stdout)["error"];
+    assert_eq!((error["kind"].as_str(), error["exit_code"].as_u64()), (Some("base-missing"), Some(11)));
+    assert_eq!(error["again"], "needs-user");
+    let shown = text(&failed.stderr);
+    for part in ["error: cannot", "again:", "next:", "snapferry copy --source", "exit code 11"] {
+        assert!(shown.contains(part), "'{part}' is missing in {shown}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_every_exit_code() {
+    let help = snapferry().arg("--help").output().unwrap();
+    assert!(help.status.success() && text(&help.stdout).contains("Examples:"));
+    let copy = text(&snapferry().args(["copy", "--help"]).env("SNAPFERRY_SOURCE", "https://s3cr3t").output().unwrap().stdout);
+    assert!(!copy.contains("s3cr3t"));
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for kind in snapferry::ErrorKind::ALL {
+        let (code, name) = (kind.exit_code(), kind.name());
+        assert!(readme.contains(&format!("| {code} | `{name}` |")), "the README lacks {code} {name}");
+        let words = name.replace("-4tib", " 4 TiB").replace('-', " ");
+        let words = if name == "internal" { "a defect".to_owned() } else { words };
+        assert!(copy.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("{code} {words}")), "help lacks {code} {words}");
+    }
+}
