@@ -30,7 +30,8 @@ fn chunk_scan(criterion: &mut Criterion) {
     let rule = ZeroRule { shortest_run: 64 << 10, trim_edges: false };
     let data = Bytes::from(vec![7; CHUNK]);
     // As from a socket: frames of odd lengths.
-    let frames: Vec<Bytes> = (0..CHUNK).step_by(65_000).map(|at| data.slice(at..(at + 65_000).min(CHUNK))).collect();
+    let frames: Vec<Bytes> =
+        (0..CHUNK).step_by(65_000).map(|at| data.slice(at..(at + 65_000).min(CHUNK))).collect();
     let zeros = vec![Bytes::from(vec![0; CHUNK])];
     group.bench_function("peer: crc alone", |bench| bench.iter(|| Crc64::of(black_box(&data))));
     group.bench_function("data", |bench| bench.iter(|| scan(range, black_box(&frames), rule)));
@@ -51,14 +52,15 @@ fn page_list(criterion: &mut Criterion) {
     for extent in (0..EXTENTS).map(extent) {
         let name = if extent.kind == ExtentKind::Data { "PageRange" } else { "ClearRange" };
         let (start, last) = (extent.range.start(), extent.range.end() - 1);
-        body += &format!("<{name}><Start>{start}</Start><End>{last}</End></{name}>");
+        body.push_str(&format!("<{name}><Start>{start}</Start><End>{last}</End></{name}>"));
     }
     body += "</PageList>";
     let whole = PageRange::new(0, 1 << 40).unwrap();
     group.bench_function("parse", |bench| {
         bench.iter(|| {
             futures::executor::block_on(async {
-                let mut reader = PageListReader::new(body.as_bytes(), ListKind::Difference, whole, whole.end());
+                let mut reader =
+                    PageListReader::new(body.as_bytes(), ListKind::Difference, whole, whole.end());
                 let mut found = 0;
                 while reader.next().await.unwrap().is_some() {
                     found += 1;
@@ -102,7 +104,7 @@ fn whole_copy(criterion: &mut Criterion) {
     let mut number = 0;
     let mut fresh = || {
         number += 1;
-        account.container_sas("disks", &format!("base-{number}"), "rcwdl", Duration::from_secs(3600))
+        account.container_sas("disks", &format!("base-{number}"), "rcwdl", Duration::from_hours(1))
     };
     group.bench_function("peer: bare pump, nothing looked at", |bench| {
         bench.iter(|| runtime.block_on(pump(&http, &url, &fresh(), SIZE)));
@@ -110,7 +112,11 @@ fn whole_copy(criterion: &mut Criterion) {
     group.bench_function("replicate", |bench| {
         bench.iter(|| {
             let parse = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly).unwrap();
-            let step = Step { source: parse(Role::Source, &url), previous: None, target: parse(Role::Target, &fresh()) };
+            let step = Step {
+                source: parse(Role::Source, &url),
+                previous: None,
+                target: parse(Role::Target, &fresh()),
+            };
             let client = Client::new(Timeouts::default(), RetryPolicy::default(), None).unwrap();
             let (progress, cancel) = Default::default();
             runtime.block_on(replicate(&step, &client, &Settings::default(), &progress, &cancel)).unwrap()
@@ -125,7 +131,12 @@ async fn pump(http: &reqwest::Client, source: &str, target: &str, size: u64) {
     use futures::StreamExt;
     let create = http.put(target).header("x-ms-version", "2021-12-02").header("x-ms-blob-type", "PageBlob");
     let length = size.to_string();
-    let made = create.header("x-ms-blob-content-length", &length).header("content-length", "0").send().await.unwrap();
+    let made = create
+        .header("x-ms-blob-content-length", &length)
+        .header("content-length", "0")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(made.status().as_u16(), 201);
     futures::stream::iter((0..size).step_by(CHUNK))
         .for_each_concurrent(16, |at| async move {

@@ -73,7 +73,8 @@ async fn a_refused_sas_is_named_by_its_role() {
 #[tokio::test]
 async fn a_sas_of_another_blob_is_refused() {
     let (world, [first, second, _]) = prepared().await;
-    let other = world.account.blob_sas(CONTAINER, "other", "rcwd", HOUR).replace("/other?", &format!("/{BASE}?"));
+    let other =
+        world.account.blob_sas(CONTAINER, "other", "rcwd", HOUR).replace("/other?", &format!("/{BASE}?"));
     let error = refused(&world, &step(&second.grant(), Some(&first.grant()), &other)).await;
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
 
@@ -210,7 +211,8 @@ fn a_source_without_a_snapshot_and_a_target_with_one_are_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let (world, [first, second, _]) = prepared().await;
-        let live = Step { source: url(Role::Source, &world.target_url()), ..world.step(&second, Some(&first)) };
+        let live =
+            Step { source: url(Role::Source, &world.target_url()), ..world.step(&second, Some(&first)) };
         assert_eq!(refused(&world, &live).await.kind(), ErrorKind::Usage);
         let point = format!("{}&snapshot=2026-01-01T00:00:00.0000000Z", world.target_url());
         let onto = Step { target: url(Role::Target, &point), ..world.step(&second, Some(&first)) };
@@ -221,7 +223,8 @@ fn a_source_without_a_snapshot_and_a_target_with_one_are_refused() {
 /// Arguments that must be refused before any request is made, with their exit codes.
 #[test]
 fn nonsense_on_the_command_line_is_refused_with_its_exit_code() {
-    const SOURCE: &str = "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2026-01-01T00:00:00.0000000Z&sig=s3cr3t";
+    const SOURCE: &str =
+        "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2026-01-01T00:00:00.0000000Z&sig=s3cr3t";
     const TARGET: &str = "https://a.blob.core.windows.net/c/b?sig=s3cr3t";
     let full = ["copy", "--source", SOURCE, "--target", TARGET];
     let with = |more: &[&'static str]| [&full[..], more].concat();
@@ -261,7 +264,8 @@ fn nonsense_on_the_command_line_is_refused_with_its_exit_code() {
 
 #[test]
 fn an_unknown_variable_of_ours_in_the_environment_is_refused() {
-    let output = snapferry().args(["demo", "--size", "16MiB"]).env("SNAPFERRY_SOURCES", "x").output().unwrap();
+    let output =
+        snapferry().args(["demo", "--size", "16MiB"]).env("SNAPFERRY_SOURCES", "x").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("SNAPFERRY_SOURCES"));
 }

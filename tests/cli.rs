@@ -59,7 +59,9 @@ async fn urls_come_from_arguments_files_standard_input_and_the_environment() {
     assert!(text(&full.stdout).contains("full copy"));
 
     let mut difference = snapferry();
-    difference.args(["copy", "--quiet", "--output", "json", "--previous"]).arg(format!("@{}", file.display()));
+    difference
+        .args(["copy", "--quiet", "--output", "json", "--previous"])
+        .arg(format!("@{}", file.display()));
     difference.env("SNAPFERRY_SOURCE", second.grant()).env("SNAPFERRY_TARGET", world.target_url());
     let difference = output(difference).await;
     assert!(difference.status.success(), "{}", text(&difference.stderr));
@@ -93,10 +95,18 @@ async fn plan_points_and_status_tell_what_is_there() {
 
     let report = world.copy(&second, Some(&first)).await.unwrap();
     let points = document(&ask(&["points"]).await.stdout);
-    let times: Vec<_> = points["points"].as_array().unwrap().iter().map(|point| point["source_time"].as_str().unwrap()).collect();
+    let times: Vec<_> = points["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["source_time"].as_str().unwrap())
+        .collect();
     assert_eq!(times, [first.time(), second.time()]);
     let status = document(&ask(&["status"]).await.stdout);
-    assert_eq!((status["state"].as_str(), status["point"].as_str()), (Some("clean"), Some(report.point.point.as_str())));
+    assert_eq!(
+        (status["state"].as_str(), status["point"].as_str()),
+        (Some("clean"), Some(report.point.point.as_str()))
+    );
     assert_eq!(status["lease"], "available", "the lease was released");
 }
 
@@ -121,7 +131,14 @@ async fn an_error_is_told_to_people_and_to_programs() {
 fn help_has_examples_and_every_exit_code() {
     let help = snapferry().arg("--help").output().unwrap();
     assert!(help.status.success() && text(&help.stdout).contains("Examples:"));
-    let copy = text(&snapferry().args(["copy", "--help"]).env("SNAPFERRY_SOURCE", "https://s3cr3t").output().unwrap().stdout);
+    let copy = text(
+        &snapferry()
+            .args(["copy", "--help"])
+            .env("SNAPFERRY_SOURCE", "https://s3cr3t")
+            .output()
+            .unwrap()
+            .stdout,
+    );
     assert!(!copy.contains("s3cr3t"));
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     for kind in snapferry::ErrorKind::ALL {
@@ -129,6 +146,38 @@ fn help_has_examples_and_every_exit_code() {
         assert!(readme.contains(&format!("| {code} | `{name}` |")), "the README lacks {code} {name}");
         let words = name.replace("-4tib", " 4 TiB").replace('-', " ");
         let words = if name == "internal" { "a defect".to_owned() } else { words };
-        assert!(copy.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("{code} {words}")), "help lacks {code} {words}");
+        assert!(
+            copy.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("{code} {words}")),
+            "help lacks {code} {words}"
+        );
     }
+}
+
+/// Starts `snapferry emulate`, copies between its own URLs with the program, and ends it with a signal.
+#[cfg(unix)]
+#[test]
+fn an_emulated_region_serves_until_it_is_ended() {
+    use std::io::{BufRead, BufReader};
+    let mut emulator = snapferry()
+        .args(["emulate", "--listen", "127.0.0.1:0", "--disk", "web=16MiB,snapshots=2"])
+        .args(["--fault", "put-page:times=2:server-busy=ingress", "--link", "latency=1ms"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(emulator.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let told: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();
+    let url = |start: &str| {
+        told.iter().find(|line| line.starts_with(start)).unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    let target = url("account target container disks").replacen('?', "/web?", 1);
+    let (first, second) = (url("disk web snapshot 1"), url("disk web snapshot 2"));
+    for arguments in [vec!["--source", &first], vec!["--source", &second, "--previous", &first]] {
+        let run =
+            snapferry().args(["copy", "--quiet", "--target", &target]).args(arguments).output().unwrap();
+        assert!(run.status.success(), "{}", text(&run.stderr));
+    }
+    std::process::Command::new("kill").args(["-INT", &emulator.id().to_string()]).status().unwrap();
+    assert!(emulator.wait().unwrap().success());
+    let busy = snapferry().args(["emulate", "--listen", "192.0.2.1:80"]).output().unwrap();
+    assert_eq!(busy.status.code(), Some(2), "{}", text(&busy.stderr));
 }

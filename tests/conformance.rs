@@ -9,7 +9,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use judges::{ACCOUNT, Azurite, FAR_AWAY, Judge, LONG_AGO, account_sas};
+use judges::{ACCOUNT, Azurite, FAR_AWAY, Judge, LONG_AGO, account_sas, container_sas};
 use reqwest::{Method, Response};
 use snapferry::azure::crc64::Crc64;
 use snapferry::azure::failure::CallResult;
@@ -34,8 +34,7 @@ struct Difference {
     source: &'static str,
 }
 
-const AZURITE_DIFFERS: &[Difference] = &[
-];
+const AZURITE_DIFFERS: &[Difference] = &[];
 
 /// The suite while it runs over one server.
 struct Suite {
@@ -57,7 +56,8 @@ impl Suite {
 
     /// Notes what the server did in `check`, where Azure does `azure`.
     fn check(&self, check: &'static str, azure: &str, server: impl AsRef<str>) {
-        let difference = AZURITE_DIFFERS.iter().find(|difference| self.is_azurite && difference.check == check);
+        let difference =
+            AZURITE_DIFFERS.iter().find(|difference| self.is_azurite && difference.check == check);
         let expected = difference.map_or(azure, |difference| difference.azurite);
         let mut heard = self.heard.lock().unwrap();
         assert!(heard.checks.insert(check), "two checks are called '{check}'");
@@ -72,7 +72,7 @@ impl Suite {
 
     /// The URL of a blob with a SAS for `permissions`.
     fn url(&self, blob: &str, permissions: &str) -> String {
-        format!("{}/{CONTAINER}/{blob}?{}", self.account_url, account_sas(permissions, FAR_AWAY))
+        format!("{}/{CONTAINER}/{blob}?{}", self.account_url, container_sas(CONTAINER, permissions, FAR_AWAY))
     }
 
     fn blob(&self, name: &str) -> PageBlob {
@@ -85,7 +85,14 @@ impl Suite {
     }
 
     /// A call that the client does not have; `own` are further parameters of its query.
-    async fn raw(&self, method: Method, blob: &str, own: &str, headers: Headers<'_>, body: Vec<u8>) -> Response {
+    async fn raw(
+        &self,
+        method: Method,
+        blob: &str,
+        own: &str,
+        headers: Headers<'_>,
+        body: Vec<u8>,
+    ) -> Response {
         world::raw(method, &format!("{}{own}", self.url(blob, "rcwdl")), headers, body).await
     }
 
@@ -190,11 +197,19 @@ async fn creating(suite: &Suite) {
     suite.check("create", "done", said(made));
     let shown = described(&blob.properties().await.unwrap());
     suite.check("properties", "4096 bytes of PageBlob, number 7, available, {\"one\": \"1\"}", shown);
-    suite.check("create what exists", "409 BlobAlreadyExists", said(blob.create(512, 0, &Metadata::new()).await));
+    suite.check(
+        "create what exists",
+        "409 BlobAlreadyExists",
+        said(blob.create(512, 0, &Metadata::new()).await),
+    );
     let still = described(&blob.properties().await.unwrap());
     suite.check("refused create", "4096 bytes of PageBlob, number 7, available, {\"one\": \"1\"}", still);
     let nowhere = suite.blob_with(&suite.url("x", "rcwdl").replace(CONTAINER, "nowhere"));
-    suite.check("create in no container", "404 ContainerNotFound", said(nowhere.create(512, 0, &Metadata::new()).await));
+    suite.check(
+        "create in no container",
+        "404 ContainerNotFound",
+        said(nowhere.create(512, 0, &Metadata::new()).await),
+    );
     let odd = [("x-ms-blob-type", "PageBlob"), ("x-ms-blob-content-length", "1000")];
     let reply = suite.raw(Method::PUT, "odd", "", &odd, Vec::new()).await;
     suite.check("create half a page", "400 InvalidHeaderValue", answered(&reply));
@@ -231,7 +246,12 @@ async fn writing(suite: &Suite) {
         ("put past the end", "416 InvalidPageRange", &[("x-ms-range", "bytes=8192-8703")], letters.clone()),
         ("put half a page", "416 InvalidPageRange", &[("x-ms-range", "bytes=0-255")], vec![1; 256]),
         ("put off a page", "416 InvalidPageRange", &[("x-ms-range", "bytes=1-512")], letters.clone()),
-        ("put less than its range", "416 InvalidPageRange", &[("x-ms-range", "bytes=0-1023")], letters.clone()),
+        (
+            "put less than its range",
+            "416 InvalidPageRange",
+            &[("x-ms-range", "bytes=0-1023")],
+            letters.clone(),
+        ),
     ] {
         let reply = suite.put("written", &with_lease(headers), body).await;
         suite.check(check, azure, answered(&reply));
@@ -274,7 +294,8 @@ async fn listing_pages(suite: &Suite) {
     suite.check("neighbours in a page list", "0..1024 2048..2560 3072..4608", joined);
     let reply = suite.raw(Method::GET, "pages", "&comp=pagelist&maxresults=1", &[], Vec::new()).await;
     let text = reply.text().await.unwrap();
-    let found = format!("{}, marker: {}", text.matches("<PageRange>").count(), text.contains("<NextMarker>2!"));
+    let found =
+        format!("{}, marker: {}", text.matches("<PageRange>").count(), text.contains("<NextMarker>2!"));
     suite.check("page list of one element", "1, marker: true", found);
 
     let etag = blob.properties().await.unwrap().etag;
@@ -314,7 +335,11 @@ async fn numbering(suite: &Suite) {
     suite.check("a number is never lowered", "5", raised(3).await.unwrap().to_string());
     suite.check("put with the number", "done", put(&blob, 0, &noise(1, 512), &fence(A, 5)).await);
     for (check, number) in [("put with an older number", 4), ("put with a later number", 6)] {
-        suite.check(check, "412 SequenceNumberConditionNotMet", put(&blob, 0, &noise(2, 512), &fence(A, number)).await);
+        suite.check(
+            check,
+            "412 SequenceNumberConditionNotMet",
+            put(&blob, 0, &noise(2, 512), &fence(A, number)).await,
+        );
     }
     let old = blob.clear_pages(range(0, 512), &fence(A, 4)).await;
     suite.check("clear with an older number", "412 SequenceNumberConditionNotMet", said(old));
@@ -367,7 +392,12 @@ async fn leasing(suite: &Suite) {
         ("put without an id", "412 LeaseIdMissing", "&comp=page", &[("x-ms-page-write", "update")][..]),
         ("clear without an id", "412 LeaseIdMissing", "&comp=page", &[("x-ms-page-write", "clear")]),
         ("metadata without an id", "412 LeaseIdMissing", "&comp=metadata", &[]),
-        ("resize without an id", "412 LeaseIdMissing", "&comp=properties", &[("x-ms-blob-content-length", "512")]),
+        (
+            "resize without an id",
+            "412 LeaseIdMissing",
+            "&comp=properties",
+            &[("x-ms-blob-content-length", "512")],
+        ),
         ("snapshot without an id", "201", "&comp=snapshot", &[]),
     ] {
         let body = if check.starts_with("put") { vec![1; 512] } else { Vec::new() };
@@ -382,14 +412,22 @@ async fn leasing(suite: &Suite) {
     suite.check("change again, after a lost reply", "done", said(blob.change_lease(A, B).await));
     suite.check("put by the holder of before", stranger, put(&blob, 0, &noise(2, 512), &fence(A, 1)).await);
     suite.check("put by the holder of now", "done", put(&blob, 0, &noise(3, 512), &fence(B, 1)).await);
-    suite.check("release as another", "409 LeaseIdMismatchWithLeaseOperation", said(blob.release_lease(A).await));
+    suite.check(
+        "release as another",
+        "409 LeaseIdMismatchWithLeaseOperation",
+        said(blob.release_lease(A).await),
+    );
     suite.check("release", "done", said(blob.release_lease(B).await));
     suite.check("state when released", "available", blob.properties().await.unwrap().lease_state);
     suite.check("break no lease", "409 LeaseNotPresentWithLeaseOperation", said(blob.break_lease().await));
     blob.acquire_lease(A, 60).await.unwrap();
     suite.check("break", "done", said(blob.break_lease().await));
     suite.check("state when broken", "broken", blob.properties().await.unwrap().lease_state);
-    suite.check("renew what was broken", "409 LeaseIsBrokenAndCannotBeRenewed", said(blob.renew_lease(A).await));
+    suite.check(
+        "renew what was broken",
+        "409 LeaseIsBrokenAndCannotBeRenewed",
+        said(blob.renew_lease(A).await),
+    );
     suite.check("put after the break", "412 LeaseLost", put(&blob, 0, &noise(4, 512), &fence(A, 1)).await);
     suite.check("acquire after the break", "done", said(blob.acquire_lease(B, 60).await));
 }
@@ -399,7 +437,11 @@ async fn metadata_and_snapshots(suite: &Suite) {
     let (first, second) = (metadata(&[("one", "1"), ("two", "a b=c;\"d\"")]), metadata(&[("three", "3")]));
     let etag = blob.set_metadata(&first, A).await.unwrap();
     let shown = blob.properties().await.unwrap();
-    suite.check("metadata", "{\"one\": \"1\", \"two\": \"a b=c;\\\"d\\\"\"}", format!("{:?}", shown.metadata));
+    suite.check(
+        "metadata",
+        "{\"one\": \"1\", \"two\": \"a b=c;\\\"d\\\"\"}",
+        format!("{:?}", shown.metadata),
+    );
     suite.check("ETag of a metadata call", &shown.etag, etag);
     let etag = blob.set_metadata(&second, A).await.unwrap();
     let shown = blob.properties().await.unwrap();
@@ -407,12 +449,20 @@ async fn metadata_and_snapshots(suite: &Suite) {
 
     let data = noise(1, 1024);
     put(&blob, 0, &data, &own).await;
-    suite.check("snapshot of what was written to", "412 ConditionNotMet", said(blob.snapshot(&first, A, &etag).await));
+    suite.check(
+        "snapshot of what was written to",
+        "412 ConditionNotMet",
+        said(blob.snapshot(&first, A, &etag).await),
+    );
     let etag = blob.properties().await.unwrap().etag;
     let time = blob.snapshot(&first, A, &etag).await.unwrap();
     let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     suite.check("time of a snapshot", "0000-00-00T00:00:00.0000000Z", shape);
-    suite.check("metadata of the base", "{\"three\": \"3\"}", format!("{:?}", blob.properties().await.unwrap().metadata));
+    suite.check(
+        "metadata of the base",
+        "{\"three\": \"3\"}",
+        format!("{:?}", blob.properties().await.unwrap().metadata),
+    );
     put(&blob, 512, &noise(2, 512), &own).await;
     blob.resize(512, A).await.unwrap();
     let old = suite.blob_with(&format!("{}&snapshot={time}", suite.url("sealed", "r")));
@@ -424,7 +474,8 @@ async fn metadata_and_snapshots(suite: &Suite) {
         azure,
         format!("{} bytes, number {}, {:?}", kept.length, kept.sequence_number, kept.metadata),
     );
-    let absent = suite.blob_with(&format!("{}&snapshot=2020-01-01T00:00:00.0000000Z", suite.url("sealed", "r")));
+    let absent =
+        suite.blob_with(&format!("{}&snapshot=2020-01-01T00:00:00.0000000Z", suite.url("sealed", "r")));
     suite.check("properties of no snapshot", "404 BlobNotFound", said(absent.properties().await));
 
     // Azurite names snapshots by the millisecond.
@@ -460,11 +511,20 @@ async fn reading(suite: &Suite) {
     let same = part == [&data[512..], &[0; 512]].concat();
     suite.check("read a range", "true", same.to_string());
     let read = blob.read_once(range(512, 1536), true).await.unwrap();
-    let sum = read.sent_crc.map_or("none", |crc| if crc == Crc64::of(&data).value() { "its CRC" } else { "wrong" });
+    let sum =
+        read.sent_crc.map_or("none", |crc| if crc == Crc64::of(&data).value() { "its CRC" } else { "wrong" });
     suite.check("CRC of a range", "its CRC", sum);
-    suite.check("read past the end", "416 InvalidRange", said(blob.read(range(5 << 20, 6 << 20), false).await));
+    suite.check(
+        "read past the end",
+        "416 InvalidRange",
+        said(blob.read(range(5 << 20, 6 << 20), false).await),
+    );
     for (check, azure, headers) in [
-        ("read over the end", "206 bytes 5242368-5242879/5242880", &[("x-ms-range", "bytes=5242368-5243391")][..]),
+        (
+            "read over the end",
+            "206 bytes 5242368-5242879/5242880",
+            &[("x-ms-range", "bytes=5242368-5243391")][..],
+        ),
         ("read the whole blob", "200 ", &[]),
         (
             "CRC of more than 4 MiB",
@@ -486,13 +546,17 @@ async fn signing(suite: &Suite) {
     suite.check("put with r", denied, put(&reader, 0, &[1; 512], &own).await);
     suite.check("metadata with r", denied, said(reader.set_metadata(&Metadata::new(), A).await));
     suite.check("list with r", denied, said(reader.snapshots().await));
-    suite.check("delete with rw", denied, said(suite.blob_with(&suite.url("signed", "rw")).delete_with_snapshots(Some(A)).await));
+    suite.check(
+        "delete with rw",
+        denied,
+        said(suite.blob_with(&suite.url("signed", "rw")).delete_with_snapshots(Some(A)).await),
+    );
     suite.check("read with w", denied, said(suite.blob_with(&suite.url("signed", "w")).properties().await));
     let other_key = suite.blob_with(&good.replace("sig=", "sig=AAAA"));
     suite.check("bad signature", "403 AuthenticationFailed", said(other_key.properties().await));
     let more = suite.blob_with(&good.replace("sp=r", "sp=rw"));
     suite.check("permission added by hand", "403 AuthenticationFailed", said(more.properties().await));
-    let expired = good.replace(&account_sas("r", FAR_AWAY), &account_sas("r", LONG_AGO));
+    let expired = good.replace(&container_sas(CONTAINER, "r", FAR_AWAY), &container_sas(CONTAINER, "r", LONG_AGO));
     suite.check("expired", "403 AuthenticationFailed", said(suite.blob_with(&expired).properties().await));
     let unsigned = good.split_once('?').unwrap().0;
     let reply = world::raw(Method::HEAD, unsigned, &[], Vec::new()).await;
@@ -509,7 +573,8 @@ async fn signing(suite: &Suite) {
 }
 
 async fn run(suite: &Suite) {
-    let container = format!("{}/{CONTAINER}?restype=container&{}", suite.account_url, account_sas("c", FAR_AWAY));
+    let container =
+        format!("{}/{CONTAINER}?restype=container&{}", suite.account_url, account_sas("c", FAR_AWAY));
     let made = world::raw(Method::PUT, &container, &[], Vec::new()).await;
     suite.check("create a container", "201", answered(&made));
     creating(suite).await;
@@ -538,7 +603,8 @@ async fn the_emulator_does_what_azure_does() {
 
 #[tokio::test]
 async fn azurite_does_what_azure_does_but_for_the_differences_in_the_table() {
-    let promise = "that the client speaks the page-blob protocol of a service that this project did not write";
+    let promise =
+        "that the client speaks the page-blob protocol of a service that this project did not write";
     if !judges::are_here(&[Judge::Azurite], promise) {
         return;
     }

@@ -61,7 +61,10 @@ async fn no_write_of_an_overtaken_writer_lands_whatever_it_tries() {
         let (blob, junk) = (blob.clone(), junk.clone());
         async move { blob.put_pages(page, vec![Bytes::from(junk.clone())], Crc64::of(&junk), &fence).await }
     };
-    assert!(put(stale.clone()).await.unwrap_err().is_fenced(), "a write with lease and generation of the loser");
+    assert!(
+        put(stale.clone()).await.unwrap_err().is_fenced(),
+        "a write with lease and generation of the loser"
+    );
     assert!(blob.clear_pages(page, &stale).await.unwrap_err().is_fenced());
     assert!(loser.note(Checkpoint::default()).await.unwrap_err().is_fenced(), "a checkpoint of the loser");
     assert!(loser.seal(Checkpoint { offset: second.len(), ..Checkpoint::default() }).await.is_err());
@@ -83,7 +86,8 @@ async fn of_two_runs_of_one_step_at_once_one_writes() {
     let world = World::new().await;
     let (first, second) = two_snapshots(&world).await;
     let (one, two) = tokio::join!(world.copy(&second, Some(&first)), world.copy(&second, Some(&first)));
-    let kinds: Vec<_> = [&one, &two].iter().filter_map(|run| run.as_ref().err()).map(snapferry::Error::kind).collect();
+    let kinds: Vec<_> =
+        [&one, &two].iter().filter_map(|run| run.as_ref().err()).map(snapferry::Error::kind).collect();
     assert!(kinds.is_empty() || kinds == [ErrorKind::LeaseHeld], "{kinds:?}");
     let report = one.or(two).unwrap();
     world.assert_identical(&report, &second);
@@ -105,7 +109,8 @@ async fn a_seal_that_was_interrupted_is_finished_and_never_made_twice() {
             .iter()
             .map(|(name, value)| (&*Box::leak(format!("x-ms-meta-{name}").into_boxed_str()), value.as_str()))
             .collect();
-        let set = raw(Method::PUT, &format!("{}&comp=metadata", world.target_url()), &headers, Vec::new()).await;
+        let set =
+            raw(Method::PUT, &format!("{}&comp=metadata", world.target_url()), &headers, Vec::new()).await;
         assert_eq!(set.status().as_u16(), 200);
         if !point_was_made {
             let point = format!("{}&snapshot={}", world.target_url(), sealed.point.point);
@@ -126,13 +131,30 @@ struct Slow {
 impl Slow {
     async fn start(world: &World, source: &DiskSnapshot) -> Self {
         let mut command = snapferry();
-        command.args(["copy", "--quiet", "--rate-limit", "8MiB/s", "--concurrency", "2", "--checkpoint-every", "50ms"]);
-        command.args(["--chunk-size", "256KiB", "--source", &source.grant(), "--target", &world.target_url()]);
+        command.args([
+            "copy",
+            "--quiet",
+            "--rate-limit",
+            "8MiB/s",
+            "--concurrency",
+            "2",
+            "--checkpoint-every",
+            "50ms",
+        ]);
+        command.args([
+            "--chunk-size",
+            "256KiB",
+            "--source",
+            &source.grant(),
+            "--target",
+            &world.target_url(),
+        ]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         let mut slow = Self { child };
         for _ in 0..2000 {
-            let checkpoint = world.base(None).and_then(|base| base.metadata().get("snapferry_checkpoint").cloned());
+            let checkpoint =
+                world.base(None).and_then(|base| base.metadata().get("snapferry_checkpoint").cloned());
             if checkpoint.is_some_and(|offset| offset.parse::<u64>().unwrap() > 0) {
                 return slow;
             }
@@ -148,7 +170,8 @@ impl Slow {
     }
 
     async fn end(self) -> (Option<i32>, String) {
-        let output = tokio::task::spawn_blocking(move || self.child.wait_with_output().unwrap()).await.unwrap();
+        let output =
+            tokio::task::spawn_blocking(move || self.child.wait_with_output().unwrap()).await.unwrap();
         (output.status.code(), text(&output.stderr))
     }
 }

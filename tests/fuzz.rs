@@ -33,8 +33,9 @@ fn page_list() -> impl Strategy<Value = (String, Vec<Extent>)> {
         for (gap, pages, clear) in parts {
             let start = at + gap * PAGE;
             at = start + pages * PAGE;
-            let (name, kind) = if clear { ("ClearRange", ExtentKind::Clear) } else { ("PageRange", ExtentKind::Data) };
-            body += &format!("<{name}><Start>{start}</Start><End>{}</End></{name}>", at - 1);
+            let (name, kind) =
+                if clear { ("ClearRange", ExtentKind::Clear) } else { ("PageRange", ExtentKind::Data) };
+            body.push_str(&format!("<{name}><Start>{start}</Start><End>{}</End></{name}>", at - 1));
             extents.push(Extent { range: PageRange::new(start, at).unwrap(), kind });
         }
         (body + "<NextMarker/></PageList>", extents)
@@ -51,7 +52,22 @@ enum Mutation {
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    let pieces = prop::sample::select(vec!["<", ">", "</PageList>", "<PageRange>", "<Start>512</Start>", "&amp;", "<!--", "-->", "]]>", "<?x?>", "-1", "99999999999999999999", "\u{0}", " "]);
+    let pieces = prop::sample::select(vec![
+        "<",
+        ">",
+        "</PageList>",
+        "<PageRange>",
+        "<Start>512</Start>",
+        "&amp;",
+        "<!--",
+        "-->",
+        "]]>",
+        "<?x?>",
+        "-1",
+        "99999999999999999999",
+        "\u{0}",
+        " ",
+    ]);
     prop_oneof![
         (any::<usize>(), any::<u8>()).prop_map(|(at, bits)| Mutation::Flip(at, bits)),
         any::<usize>().prop_map(Mutation::Cut),

@@ -229,7 +229,8 @@ async fn a_base_that_somebody_else_wrote_to_is_not_built_upon() {
     world.copy(&first, None).await.unwrap();
     let clear = [("x-ms-page-write", "clear"), ("x-ms-range", "bytes=4096-8191")];
     let foreign =
-        world::raw(reqwest::Method::PUT, &format!("{}&comp=page", world.target_url()), &clear, Vec::new()).await;
+        world::raw(reqwest::Method::PUT, &format!("{}&comp=page", world.target_url()), &clear, Vec::new())
+            .await;
     assert_eq!(foreign.status().as_u16(), 201);
     let second = disk.snapshot();
     let error = world.copy(&second, Some(&first)).await.unwrap_err();

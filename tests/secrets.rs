@@ -20,7 +20,8 @@ fn secrets_of(url: &str) -> Vec<String> {
         .filter(|pair| pair.starts_with("sig=") || pair.starts_with("si="))
         .map(|pair| pair.split_once('=').unwrap().1.to_owned())
         .collect();
-    let decoded = secrets.iter().map(|secret| secret.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="));
+    let decoded =
+        secrets.iter().map(|secret| secret.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="));
     secrets.extend(decoded.collect::<Vec<_>>());
     assert!(secrets.len() >= 2 && secrets.iter().all(|secret| secret.len() > 10));
     secrets
@@ -60,7 +61,11 @@ async fn nothing_printed_at_the_most_verbose_level_holds_a_signature() {
     for (arguments, code) in runs {
         for form in ["text", "json"] {
             let mut command = snapferry();
-            command.args(&arguments).args(["-vvv", "--output", form]).env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
+            command
+                .args(&arguments)
+                .args(["-vvv", "--output", form])
+                .env("RUST_LOG", "trace")
+                .env("RUST_BACKTRACE", "1");
             let run = output(command).await;
             let shown = text(&run.stdout) + &text(&run.stderr);
             if !(form == "json" && arguments[0] == "copy") {
@@ -76,7 +81,8 @@ async fn nothing_printed_at_the_most_verbose_level_holds_a_signature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_refuses_is_reported_without_the_url() {
-    let nobody = "http://127.0.0.1:9/account/disks/base?sv=2021-12-02&sr=c&si=0123456789ab&sig=c2VjcmV0c2VjcmV0";
+    let nobody =
+        "http://127.0.0.1:9/account/disks/base?sv=2021-12-02&sr=c&si=0123456789ab&sig=c2VjcmV0c2VjcmV0";
     let mut command = snapferry();
     command.args(["status", "-vvv", "--retry-for", "100ms", "--target", nobody]).env("RUST_LOG", "trace");
     command.env("http_proxy", "http://127.0.0.1:9").env("HTTPS_PROXY", "http://127.0.0.1:9");
@@ -88,7 +94,11 @@ async fn a_network_that_refuses_is_reported_without_the_url() {
 #[test]
 fn debug_and_display_of_everything_public_are_clean() {
     let text = "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2026-01-01T00:00:00.0000000Z&si=0123456789ab&sig=c2VjcmV0c2VjcmV0";
-    let step = world::step(text, Some(text), "https://a.blob.core.windows.net/c/b?si=0123456789ab&sig=c2VjcmV0c2VjcmV0");
+    let step = world::step(
+        text,
+        Some(text),
+        "https://a.blob.core.windows.net/c/b?si=0123456789ab&sig=c2VjcmV0c2VjcmV0",
+    );
     let client = world::client();
     let blob = snapferry::azure::PageBlob::connect(step.target.clone(), &client).unwrap();
     assert_clean("Debug", &format!("{step:?} {client:?} {blob:?} {} {}", step.source, step.target), &[text]);
@@ -102,7 +112,11 @@ const TOKEN: &str = "eyJ0b2tlbiI6InNlY3JldCJ9.payload.signature";
 
 #[async_trait::async_trait]
 impl TokenCredential for Fixed {
-    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+    async fn get_token(
+        &self,
+        _: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
         Ok(AccessToken::new(TOKEN, OffsetDateTime::now_utc() + azure_core::time::Duration::hours(1)))
     }
 }

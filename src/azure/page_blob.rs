@@ -125,23 +125,21 @@ impl PageBlob {
         })
     }
 
-    /// Put Blob: creates an empty page blob, only if there is none (`If-None-Match: *`). Never repeated: after
-    /// an unknown outcome the caller looks whether it is there.
+    /// Put Blob: creates an empty page blob, only if there is none (`If-None-Match: *`). When a reply was lost,
+    /// the next attempt finds "already exists": the caller looks whose it is.
     pub async fn create(&self, length: u64, sequence_number: u64, metadata: &Metadata) -> CallResult<()> {
         const CALL: &str = "Put Blob";
-        let options = PageBlobClientCreateOptions {
-            blob_sequence_number: Some(self.signed(CALL, sequence_number)?),
-            if_none_match: Some(Etag::from("*")),
-            metadata: Some(hash_map(metadata)),
-            ..Default::default()
-        };
-        let made = async {
-            self.pages
-                .create(length, Some(options))
-                .await
-                .map_err(|error| self.endpoint.error_of_sdk(CALL, error))
-        };
-        self.endpoint.retry().once(made).await.map(drop)
+        let number = self.signed(CALL, sequence_number)?;
+        self.repeat(CALL, || async {
+            let options = PageBlobClientCreateOptions {
+                blob_sequence_number: Some(number),
+                if_none_match: Some(Etag::from("*")),
+                metadata: Some(hash_map(metadata)),
+                ..Default::default()
+            };
+            self.pages.create(length, Some(options)).await.map(drop)
+        })
+        .await
     }
 
     /// Set Blob Properties: changes the length; new pages read as zeros.
@@ -242,23 +240,21 @@ impl PageBlob {
         text(&headers, "etag").ok_or_else(|| self.missing(CALL, "etag"))
     }
 
-    /// Snapshot Blob, under lease and only if the blob still is at `etag`. Returns the snapshot's time. Never
-    /// repeated: after an unknown outcome the caller looks whether it is there.
+    /// Snapshot Blob, under lease and only if the blob still is at `etag`. Returns the snapshot's time. Not
+    /// repeated once its outcome is unknown: then the caller looks whether it is there.
     pub async fn snapshot(&self, metadata: &Metadata, lease_id: &str, etag: &str) -> CallResult<String> {
         const CALL: &str = "Snapshot Blob";
-        let options = BlobClientCreateSnapshotOptions {
-            if_match: Some(Etag::from(etag)),
-            lease_id: Some(lease_id.to_owned()),
-            metadata: Some(hash_map(metadata)),
-            ..Default::default()
+        let made = || async {
+            let options = BlobClientCreateSnapshotOptions {
+                if_match: Some(Etag::from(etag)),
+                lease_id: Some(lease_id.to_owned()),
+                metadata: Some(hash_map(metadata)),
+                ..Default::default()
+            };
+            let made = self.blob.create_snapshot(Some(options)).await;
+            made.map_err(|error| self.endpoint.error_of_sdk(CALL, error))
         };
-        let made = async {
-            self.blob
-                .create_snapshot(Some(options))
-                .await
-                .map_err(|error| self.endpoint.error_of_sdk(CALL, error))
-        };
-        let reply = self.endpoint.retry().once(made).await?;
+        let reply = self.endpoint.retry().run_certain(made).await?;
         text(reply.headers(), "x-ms-snapshot").ok_or_else(|| self.missing(CALL, "x-ms-snapshot"))
     }
 

@@ -14,8 +14,9 @@
 //!
 //! **Is it safe?** Every call that is repeated is idempotent: reads; page writes (each page has the same
 //! bytes in all attempts of a run, and a late duplicate of an older run is refused by lease and generation);
-//! lease calls with our own proposed id; set calls with absolute values. The two that are not, Put Blob and
-//! Snapshot Blob, are made with [`Retry::once`], and their callers look before they try again.
+//! Put Blob (only if there is none; the marker in it tells whose it is); lease calls with our own proposed id;
+//! set calls with absolute values. Snapshot Blob is not: it goes through [`Retry::run_certain`], which repeats
+//! it only after a reply that proves that nothing was done, and its caller looks before it tries again.
 
 use std::time::Duration;
 
@@ -57,7 +58,26 @@ pub(crate) struct Retry<'a> {
 
 impl Retry<'_> {
     /// Repeats `attempt` until it succeeds, fails for good, or the budget is used up.
-    pub(crate) async fn run<T, F>(&self, mut attempt: impl FnMut() -> F) -> CallResult<T>
+    pub(crate) async fn run<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
+    where
+        F: Future<Output = CallResult<T>>,
+    {
+        self.repeat(attempt, |_| true).await
+    }
+
+    /// The same for a call that must not be made twice: a failure after which it may have been done ends it.
+    pub(crate) async fn run_certain<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
+    where
+        F: Future<Output = CallResult<T>>,
+    {
+        self.repeat(attempt, |error| !error.outcome_is_unknown()).await
+    }
+
+    async fn repeat<T, F>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+        may_repeat: impl Fn(&CallError) -> bool,
+    ) -> CallResult<T>
     where
         F: Future<Output = CallResult<T>>,
     {
@@ -74,7 +94,8 @@ impl Retry<'_> {
             corrupt = if matches!(error.cause, Cause::Corrupt(_)) { corrupt + 1 } else { 0 };
             let since = *failing_since.get_or_insert_with(Instant::now);
             let left = self.policy.budget.saturating_sub(since.elapsed());
-            if error.class() != Class::Passes || left.is_zero() || corrupt >= MOST_CORRUPT {
+            let passes = error.class() == Class::Passes && may_repeat(&error);
+            if !passes || left.is_zero() || corrupt >= MOST_CORRUPT {
                 return Err(error);
             }
             let wait = self.wait_after(&error, attempts).min(left);
@@ -83,12 +104,6 @@ impl Retry<'_> {
             let _shown = self.meter.waiting(&error, wait);
             pace::pause(wait).await;
         }
-    }
-
-    /// Makes a call that must not be repeated blindly.
-    #[allow(clippy::unused_self)]
-    pub(crate) async fn once<T>(&self, attempt: impl Future<Output = CallResult<T>>) -> CallResult<T> {
-        attempt.await
     }
 
     fn wait_after(&self, error: &CallError, attempts: u32) -> Duration {

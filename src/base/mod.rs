@@ -107,15 +107,14 @@ impl Base {
         const FIRST_GENERATION: u64 = 1;
         let marker = opening.marker(FIRST_GENERATION, Checkpoint::default());
         let metadata = marker.write(&Metadata::new());
-        match blob.create(opening.length, FIRST_GENERATION, &metadata).await {
-            Ok(()) => {}
-            Err(error) if error.outcome_is_unknown() || error.code() == "BlobAlreadyExists" => {
-                let there = look(blob).await?.marker.is_some_and(|marker| marker.run == opening.run);
-                if !there {
-                    return Err(Error::from(error));
-                }
+        if let Err(error) = blob.create(opening.length, FIRST_GENERATION, &metadata).await {
+            // A reply that was lost: what exists may be our own.
+            let is_ours = error.code() == "BlobAlreadyExists"
+                && look(blob).await?.marker.is_some_and(|marker| marker.run == opening.run);
+            if !is_ours {
+                return Err(Error::from(error)
+                    .next("run the same command again; if the target is in the way, name another blob"));
             }
-            Err(error) => return Err(Error::from(error)),
         }
         Self::own(blob, opening).await
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use snapferry_emulator::serve::{AccountSpec, DiskSpec};
+use snapferry_emulator::{Fault, Link};
+
 use super::settings::{parse_rate, parse_requests, parse_size};
 use crate::azure::credentials::SignIn;
 use crate::azure::failure::scrub;
@@ -71,6 +74,7 @@ pub enum Command {
     /// Copy a disk with three snapshots between two emulated regions on this machine, and prove the result
     Demo(DemoArgs),
     /// Serve an emulated Azure region on this machine: page blobs, managed-disk exports, scripted faults
+    #[command(after_help = EMULATE_HELP)]
     Emulate(Box<EmulateArgs>),
 }
 
@@ -86,6 +90,12 @@ Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 
 7 too large, 8 growth across 4 TiB, 9 snapshot order, 10 different families, 11 base missing, 12 base not clean,
 13 base elsewhere, 14 base size mismatch, 15 base modified, 16 target exists, 17 lease held, 18 lease lost,
 19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 130 interrupted.";
+
+const EMULATE_HELP: &str = "\
+Prints a SAS URL for every snapshot and container, then 'ready', and serves until Ctrl-C. Put the name of a base blob
+behind the container's path to get a --target:
+  snapferry emulate --disk web=4GiB,snapshots=2 --link latency=20ms,blob-bytes-per-second=60MiB
+  snapferry copy --source '<URL of snapshot 1>' --target 'http://127.0.0.1:10000/target/disks/web?<SAS>'";
 
 /// The URLs of a step, and how it is done.
 #[derive(Debug, clap::Args)]
@@ -199,9 +209,27 @@ pub struct DemoArgs {
 /// The emulator.
 #[derive(Debug, clap::Args)]
 pub struct EmulateArgs {
-    /// Address to listen on; loopback only
+    /// Address to listen on; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
     pub listen: std::net::SocketAddr,
+    /// What keys, names and chances are derived from
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
+    /// Serve https, with a certificate made for this run
+    #[arg(long)]
+    pub tls: bool,
+    /// A storage account with containers: NAME=CONTAINER,...
+    #[arg(long = "account", value_name = "ACCOUNT", default_value = "target=disks")]
+    pub accounts: Vec<AccountSpec>,
+    /// A managed disk: NAME=SIZE or NAME=FILE (raw or .vhd), and ,snapshots=N after it
+    #[arg(long = "disk", value_name = "DISK", default_value = "disk=1GiB,snapshots=3")]
+    pub disks: Vec<DiskSpec>,
+    /// A fault: CALL[:OPTION,...]:KIND, such as put-page:skip=3,times=2:server-busy=ingress
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub faults: Vec<Fault>,
+    /// Latency and limits, such as latency=5ms,blob-bytes-per-second=60MiB,blob-requests-per-second=500
+    #[arg(long, value_name = "LINK")]
+    pub link: Option<Link>,
 }
 
 /// Parses, or prints help, version or a usage error, and gives the exit code for that.

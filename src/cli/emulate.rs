@@ -1,6 +1,8 @@
 //! `snapferry emulate`: an emulated region that runs until it is ended.
 
-use snapferry_emulator::{Config, Emulator};
+use serde_json::{Value, json};
+use snapferry_emulator::serve::{ServeError, ServeOptions, serve};
+use snapferry_emulator::{Config, StartError};
 use tokio_util::sync::CancellationToken;
 
 use super::args::EmulateArgs;
@@ -12,11 +14,59 @@ pub(super) async fn emulate(
     output: Output,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let config = Config { listen: args.listen, ..Config::default() };
-    let emulator = Emulator::start(config)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Usage, "start the emulator", error.to_string()))?;
-    output.line(&format!("listening on {}", emulator.endpoint()))?;
-    cancel.cancelled().await;
-    Ok(())
+    let EmulateArgs { listen, seed, tls, accounts, disks, faults, link } = *args;
+    let config = Config { listen, seed, tls, link: link.unwrap_or_default(), ..Config::default() };
+    let options = ServeOptions { config, faults, accounts, disks };
+    let mut document = json!({ "endpoint": null, "certificate": null, "snapshots": [], "containers": [] });
+    let mut written = Ok(());
+    let print = |line: String| {
+        if written.is_ok() {
+            written = if line == "ready" { output.result(&document, &line) } else { output.line(&line) };
+            note(&mut document, &line);
+        }
+    };
+    serve(options, print, cancel.cancelled()).await.map_err(|error| explain(&error))?;
+    written
+}
+
+/// Takes a line of the emulator into the document: the last word is a URL.
+fn note(document: &mut Value, line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    match words[..] {
+        ["endpoint", url] => document["endpoint"] = json!(url),
+        ["disk", disk, "snapshot", number, url] => {
+            push(
+                &mut document["snapshots"],
+                json!({ "disk": disk, "number": number.parse::<u32>().ok(), "url": url }),
+            );
+        }
+        ["account", account, "container", container, url] => {
+            push(
+                &mut document["containers"],
+                json!({ "account": account, "container": container, "url": url }),
+            );
+        }
+        _ => {
+            if let Some(certificate) = line.strip_prefix("certificate\n") {
+                document["certificate"] = json!(certificate);
+            }
+        }
+    }
+}
+
+fn push(list: &mut Value, entry: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(entry);
+    }
+}
+
+fn explain(error: &ServeError) -> Error {
+    let made = Error::new(ErrorKind::Usage, "start the emulator", error.to_string());
+    match error {
+        ServeError::Start(StartError::Listen(_)) => {
+            made.next("another program has the address: --listen 127.0.0.1:0 takes a free one")
+        }
+        ServeError::Start(_) => made.next("listen on 127.0.0.1 or [::1]: what is emulated is not protected"),
+        _ => made.next("snapferry emulate --disk NAME=SIZE or NAME=FILE, each name once"),
+    }
 }

@@ -23,6 +23,8 @@ pub const ACCOUNT: &str = "devstoreaccount1";
 const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+const SAS_VERSION: &str = "2021-12-02";
+
 /// Ends of a SAS that no test lives to see, and that every test comes too late for.
 pub const FAR_AWAY: &str = "2099-01-01T00:00:00Z";
 pub const LONG_AGO: &str = "2020-01-01T00:00:00Z";
@@ -118,9 +120,13 @@ impl Verdict {
 /// When one is missing that must be there.
 pub fn are_here(judges: &[Judge], promise: &str) -> bool {
     let excused = std::env::var("SNAPFERRY_WITHOUT_JUDGES").unwrap_or_default();
-    let missing: Vec<&str> = judges.iter().filter(|judge| !judge.is_here()).map(|judge| judge.name()).collect();
-    let unexcused: Vec<&str> =
-        missing.iter().copied().filter(|name| !excused.split(',').any(|excuse| excuse.trim() == *name)).collect();
+    let missing: Vec<&str> =
+        judges.iter().filter(|judge| !judge.is_here()).map(|judge| judge.name()).collect();
+    let unexcused: Vec<&str> = missing
+        .iter()
+        .copied()
+        .filter(|name| !excused.split(',').any(|excuse| excuse.trim() == *name))
+        .collect();
     assert!(
         unexcused.is_empty(),
         "no judge without {}: run ./tools/test, which installs it and tells the tests where it is",
@@ -196,7 +202,13 @@ impl Azurite {
         let process = command(&program)
             .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
             // Loose, as it otherwise refuses to be asked for the CRC-64 of a range instead of leaving it out.
-            .args(["--skipApiVersionCheck", "--loose", "--silent", "--inMemoryPersistence", "--disableTelemetry"])
+            .args([
+                "--skipApiVersionCheck",
+                "--loose",
+                "--silent",
+                "--inMemoryPersistence",
+                "--disableTelemetry",
+            ])
             .current_dir(folder.path())
             .stdout(log("stdout"))
             .stderr(log("stderr"))
@@ -234,19 +246,28 @@ impl Azurite {
     }
 }
 
-/// The query of an account SAS, signed here and by no code of ours that is on trial.
+/// The query of a SAS for the whole account. It and the next are signed here, by no code of ours that is on trial.
 pub fn account_sas(permissions: &str, ends: &str) -> String {
-    const VERSION: &str = "2021-12-02";
-    // sp, ss, srt, st, se, sip, spr, sv, ses; each line is ended, the last one too.
-    let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{ends}\n\n\n{VERSION}\n\n");
+    // Account, sp, ss, srt, st, se, sip, spr, sv, ses; each line is ended, the last one too.
+    let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{ends}\n\n\n{SAS_VERSION}\n\n");
+    signed(&[("ss", "b"), ("srt", "sco"), ("se", ends), ("sp", permissions)], &text)
+}
+
+/// The query of a SAS for a container and the blobs in it.
+pub fn container_sas(container: &str, permissions: &str, ends: &str) -> String {
+    let resource = format!("/blob/{ACCOUNT}/{container}");
+    // sp, st, se, resource, si, sip, spr, sv, sr, snapshot, ses, and five headers of the reply.
+    let lines =
+        [permissions, "", ends, &resource, "", "", "", SAS_VERSION, "c", "", "", "", "", "", "", ""].join("\n");
+    signed(&[("sr", "c"), ("se", ends), ("sp", permissions)], &lines)
+}
+
+fn signed(fields: &[(&str, &str)], text: &str) -> String {
     let key = BASE64_STANDARD.decode(ACCOUNT_KEY).unwrap();
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
     mac.update(text.as_bytes());
     let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
-    let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    format!(
-        "sv={VERSION}&ss=b&srt=sco&se={}&sp={permissions}&sig={}",
-        encode(ends),
-        encode(&signature)
-    )
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("sv", SAS_VERSION).extend_pairs(fields).append_pair("sig", &signature);
+    query.finish()
 }

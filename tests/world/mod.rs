@@ -171,7 +171,12 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// A request that is not made through the code under test.
-pub async fn raw(method: reqwest::Method, url: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> reqwest::Response {
+pub async fn raw(
+    method: reqwest::Method,
+    url: &str,
+    headers: &[(&'static str, &str)],
+    body: Vec<u8>,
+) -> reqwest::Response {
     let mut request = reqwest::Client::builder()
         .no_proxy()
         .build()

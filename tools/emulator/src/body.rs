@@ -5,9 +5,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::call::Call;
-use crate::checksum;
 use crate::error::{ErrorCode, Outcome};
+use crate::link::Shaper;
 use crate::request::Request;
+use crate::source::Source;
 use crate::store::pages::PageData;
 
 /// The most that one Put Page may write.
@@ -28,6 +29,8 @@ const DRAIN_LIMIT: u64 = 16 << 20;
 pub(crate) struct RequestBody {
     /// Cut for the place in the blob where it is to be written.
     pub(crate) data: PageData,
+    /// What the request asked to be read from elsewhere; set after the body itself was received.
+    pub(crate) source: Option<Source>,
 }
 
 impl RequestBody {
@@ -37,12 +40,12 @@ impl RequestBody {
 
     /// CRC-64/NVME of the body.
     pub(crate) fn crc64(&self) -> u64 {
-        checksum::crc64(self.data.pieces())
+        self.data.crc64()
     }
 
     /// MD5 of the body.
     pub(crate) fn md5(&self) -> [u8; 16] {
-        checksum::md5(self.data.pieces())
+        self.data.md5()
     }
 
     /// The body in one piece.
@@ -56,7 +59,11 @@ impl RequestBody {
 }
 
 /// Reads the whole body, if its length is one that the call may have.
-pub(crate) async fn receive(request: &Request, mut incoming: Incoming) -> Outcome<RequestBody> {
+pub(crate) async fn receive(
+    request: &Request,
+    mut incoming: Incoming,
+    shaper: &Shaper,
+) -> Outcome<RequestBody> {
     let limit = match request.call {
         Call::PutPage => PUT_PAGE_LIMIT,
         Call::PutBlob => PUT_BLOB_LIMIT,
@@ -80,19 +87,22 @@ pub(crate) async fn receive(request: &Request, mut incoming: Incoming) -> Outcom
         // The client went away in the middle; nobody reads this refusal, and nothing is applied.
         let frame = frame.map_err(|_| ErrorCode::OperationTimedOut)?;
         if let Some(bytes) = frame.data_ref() {
+            shaper.taken_in(bytes.len()).await;
             data.push(bytes);
         }
     }
     data.finish();
-    Ok(RequestBody { data })
+    Ok(RequestBody { data, source: None })
 }
 
 /// Reads a refused request's body to its end, if it is not too long.
-pub(crate) async fn drain(request: &Request, mut incoming: Incoming) {
+pub(crate) async fn drain(request: &Request, mut incoming: Incoming, shaper: &Shaper) {
     let waits_for_permission = request.headers.contains_key("expect");
     let length = request.content_length().ok().flatten().unwrap_or(u64::MAX);
     if waits_for_permission || length > DRAIN_LIMIT {
         return;
     }
-    while let Some(Ok(_)) = incoming.frame().await {}
+    while let Some(Ok(frame)) = incoming.frame().await {
+        shaper.taken_in(frame.data_ref().map_or(0, Bytes::len)).await;
+    }
 }

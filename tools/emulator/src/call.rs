@@ -65,6 +65,8 @@ calls! {
     DeleteBlob "delete-blob",
     /// Copy Blob, and Copy Blob From URL.
     CopyBlob "copy-blob",
+    /// Abort Copy Blob.
+    AbortCopy "abort-copy",
     /// Incremental Copy Blob.
     IncrementalCopy "incremental-copy",
     /// Anything else: answered with 501 `NotImplemented` or 405 `UnsupportedHttpVerb`.

@@ -4,6 +4,9 @@ use crate::clock::Moment;
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::request::Request;
 
+/// What stands before the names of conditions that are about a copy's source.
+pub(crate) const SOURCE_PREFIX: &str = "x-ms-source-";
+
 /// Why conditions are asked: an unmet one is answered differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -32,10 +35,23 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// Reads the conditions and refuses combinations that the service refuses.
     pub(crate) fn of(request: &Request) -> Outcome<Conditions> {
-        let etag = |name| request.header(name).map(|text| text.map(str::to_owned));
-        let time = |name| match request.header(name)? {
+        Conditions::read(request, "")
+    }
+
+    /// The same for the conditions that a copy puts on its source.
+    pub(crate) fn of_source(request: &Request) -> Outcome<Conditions> {
+        Conditions::read(request, SOURCE_PREFIX)
+    }
+
+    fn read(request: &Request, prefix: &str) -> Outcome<Conditions> {
+        let text = |name| request.header(&format!("{prefix}{name}"));
+        let etag = |name| text(name).map(|text| text.map(str::to_owned));
+        let time = |name| match text(name)? {
             None => Ok(None),
-            Some(text) => Moment::from_http(text).map(Some).ok_or_else(|| Failure::bad_header(name, text)),
+            Some(text) => {
+                let bad = || Failure::bad_header(&format!("{prefix}{name}"), text);
+                Moment::from_http(text).map(Some).ok_or_else(bad)
+            }
         };
         let conditions = Conditions {
             match_etag: etag("if-match")?,
@@ -49,6 +65,15 @@ impl Conditions {
             return Err(ErrorCode::MultipleConditionHeadersNotSupported.into());
         }
         Ok(conditions)
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_some(&self) -> bool {
+        let Conditions { match_etag, none_match_etag, modified_since, unmodified_since } = self;
+        match_etag.is_some()
+            || none_match_etag.is_some()
+            || modified_since.is_some()
+            || unmodified_since.is_some()
     }
 
     /// Whether the request is to create something and to leave alone what is there.

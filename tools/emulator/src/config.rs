@@ -2,17 +2,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::link::Link;
+
 /// How to start an emulator.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen; only a loopback address is taken. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Account keys, the names of exported disks and request ids are derived from this.
+    /// Account keys, the names of exported disks, request ids and the chances of faults are derived from this.
     pub seed: u64,
     /// Behaviour where the service's own is unknown, or to be made hard for a client.
     pub knobs: Knobs,
+    /// How far away and how limited the service is.
+    pub link: Link,
     /// Keep a record of the latest requests, see `Emulator::requests`.
     pub record: bool,
+    /// Serve HTTPS instead of HTTP, with a certificate made at the start, see `Emulator::certificate_pem`.
+    pub tls: bool,
 }
 
 impl Default for Config {
@@ -21,7 +27,9 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             seed: 0,
             knobs: Knobs::default(),
+            link: Link::default(),
             record: false,
+            tls: false,
         }
     }
 }
@@ -43,6 +51,13 @@ pub struct Knobs {
     pub range_crc_on_export: bool,
     /// Whether Put Page without a checksum returns `Content-MD5` instead of `x-ms-content-crc64`.
     pub put_page_returns_md5: bool,
+    /// Whether Put Page From URL without a checksum returns `x-ms-content-crc64` instead of `Content-MD5`.
+    pub put_page_from_url_returns_crc64: bool,
+    /// Whether Put Page From URL and Copy Blob refuse the snapshots of managed disks as a source, because those look like
+    /// incremental copies (409 `CopySourceCannotBeIncrementalCopyBlob`).
+    pub copy_from_incremental_refused: bool,
+    /// Whether bearer tokens have no rights on ordinary accounts (403 `AuthorizationPermissionMismatch`).
+    pub bearer_without_rights: bool,
     /// Cut ranges of page lists at multiples of this many bytes, so that clients cannot rely on merged ranges.
     pub page_list_cut: Option<u64>,
     /// A page list that would hold more elements than this fails with 500 `OperationTimedOut`.
@@ -66,6 +81,9 @@ impl Default for Knobs {
             new_footer_reported: true,
             range_crc_on_export: true,
             put_page_returns_md5: false,
+            put_page_from_url_returns_crc64: false,
+            copy_from_incremental_refused: false,
+            bearer_without_rights: false,
             page_list_cut: None,
             page_list_timeout_elements: None,
             default_maxresults: None,

@@ -26,6 +26,9 @@ use crate::vhd::{BadFooter, FOOTER, Footer};
 /// How much of a file is read and compared at a time.
 const FILE_STEP: u64 = 1 << 20;
 
+/// The largest disk.
+const SIZE_LIMIT: u64 = 64 << 40;
+
 /// The name of every exported blob.
 const BLOB_NAME: &str = "abcd";
 
@@ -42,6 +45,9 @@ pub enum DiskError {
     /// Disks are made of sectors of 512 bytes.
     #[error("{0} is not a multiple of 512")]
     Unaligned(u64),
+    /// No service has such disks.
+    #[error("{0} bytes are more than the 64 TiB that a disk may have")]
+    TooLarge(u64),
     /// The range is not inside the disk.
     #[error("the range from {start} to {end} is not inside the disk of {length} bytes")]
     OutOfRange {
@@ -123,7 +129,7 @@ impl Disk {
         bytes: u64,
         footer: &Footer,
     ) -> Result<Disk, DiskError> {
-        check_aligned(bytes)?;
+        check_size(bytes)?;
         let derived = |purpose| service.store.derived_text(purpose, name, 12);
         let (account_name, container) =
             (format!("md-{}", derived("disk account")), derived("disk container"));
@@ -152,6 +158,7 @@ impl Disk {
             etag: tick,
             last_modified: tick,
             incarnation: tick,
+            copy: None,
         });
         let inner = DiskInner { name: name.to_owned(), service, account, target, blob };
         Ok(Disk { inner: Arc::new(inner) })
@@ -190,7 +197,7 @@ impl Disk {
 
     /// Makes the disk larger; its footer moves to the new end.
     pub fn grow(&self, bytes: u64) -> Result<(), DiskError> {
-        check_aligned(bytes)?;
+        check_size(bytes)?;
         self.with_pages(|pages| {
             let old = pages.len() - FOOTER;
             if bytes < old {
@@ -355,6 +362,10 @@ impl DiskSnapshot {
 fn read_clipped(pages: &Pages, length: u64, offset: u64, most: u64) -> Vec<u8> {
     let end = offset.saturating_add(most).min(length);
     pages.view(offset.min(end)..end).to_vec()
+}
+
+fn check_size(bytes: u64) -> Result<(), DiskError> {
+    if bytes <= SIZE_LIMIT { check_aligned(bytes) } else { Err(DiskError::TooLarge(bytes)) }
 }
 
 fn check_aligned(number: u64) -> Result<(), DiskError> {

@@ -1,5 +1,6 @@
 //! A running emulator.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,9 +13,12 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::config::{Config, Knobs};
 use crate::disk::{Disk, DiskError};
+use crate::fault::Faults;
 use crate::journal::{RequestRecord, Stats};
+use crate::link::Link;
 use crate::server;
 use crate::service::Service;
+use crate::tls;
 
 /// An emulator cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,9 @@ pub enum StartError {
     /// The address is taken, or cannot be used.
     #[error("cannot listen: {0}")]
     Listen(#[from] io::Error),
+    /// `Config::tls` was asked for.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// A running emulator. Dropping it ends it and its connections; what it held is gone, except through `Disk`s and
@@ -35,11 +42,13 @@ pub struct Emulator {
     service: Arc<Service>,
     address: SocketAddr,
     acceptor: JoinHandle<()>,
+    certificate_pem: Option<String>,
 }
 
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.acceptor.abort();
+        self.service.late.abort();
     }
 }
 
@@ -47,17 +56,22 @@ impl Emulator {
     /// Starts an emulator on the present Tokio runtime.
     ///
     /// # Errors
-    /// The address is not on loopback, or cannot be listened on.
+    /// The address is not on loopback, or cannot be listened on; with `Config::tls`, no certificate can be made.
     pub async fn start(config: Config) -> Result<Emulator, StartError> {
         if !config.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(config.listen));
         }
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
-        let service = Service::new(format!("http://{address}"), config.seed, config.knobs, config.record);
+        let identity = config.tls.then(tls::self_signed).transpose().map_err(StartError::Certificate)?;
+        let scheme = if identity.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{address}");
+        let service = Service::new(endpoint, config.seed, config.knobs, config.link, config.record);
         let service = Arc::new(service);
-        let acceptor = tokio::spawn(server::accept(listener, Arc::clone(&service)));
-        Ok(Emulator { service, address, acceptor })
+        let (tls, certificate_pem) =
+            identity.map(|identity| (identity.acceptor, identity.certificate_pem)).unzip();
+        let acceptor = tokio::spawn(server::accept(listener, Arc::clone(&service), tls));
+        Ok(Emulator { service, address, acceptor, certificate_pem })
     }
 
     /// Where it listens.
@@ -65,7 +79,13 @@ impl Emulator {
         self.address
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// The certificate with which HTTPS is served, for clients to trust; none without `Config::tls`. It is valid for
+    /// `127.0.0.1`, `::1` and `localhost`, and is another one with each start.
+    pub fn certificate_pem(&self) -> Option<String> {
+        self.certificate_pem.clone()
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https` with `Config::tls`.
     pub fn endpoint(&self) -> String {
         self.service.endpoint.clone()
     }
@@ -103,6 +123,23 @@ impl Emulator {
     /// Changes behaviour from the next request on.
     pub fn set_knobs(&self, knobs: Knobs) {
         self.service.set_knobs(knobs);
+    }
+
+    /// Changes latency, bandwidth and limits from the next request on.
+    pub fn set_link(&self, link: Link) {
+        self.service.set_link(link);
+    }
+
+    /// The faults that are set, to be added to and cleared.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.service))
+    }
+
+    /// Ends it, and returns when its port is free again and all connections are closed.
+    pub async fn stop(mut self) {
+        self.acceptor.abort();
+        // It was cancelled, which is what this waits for.
+        let _ = (&mut self.acceptor).await;
     }
 
     /// Moves the clock that leases, SAS, snapshots and dates go by.

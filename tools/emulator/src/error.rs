@@ -43,16 +43,20 @@ codes! {
     AuthorizationServiceMismatch 403 "This request is not authorized to perform this operation using this service.";
     AuthorizationResourceTypeMismatch 403 "This request is not authorized to perform this operation using this resource type.";
     NoAuthenticationInformation 401 "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.";
+    InvalidAuthenticationInfo 401 "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.";
     BlobAlreadyExists 409 "The specified blob already exists.";
     BlobNotFound 404 "The specified blob does not exist.";
     BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BothCrc64AndMd5HeaderPresent 400 "Both x-ms-content-crc64 header and Content-MD5 header are present.";
     BothCrc64AndMd5RangeHeaderPresent 400 "Both x-ms-range-get-content-crc64 header and x-ms-range-get-content-md5 header are present.";
+    CannotVerifyCopySource 500 "Could not verify the copy source within the specified time.";
     ConditionNotMet 412 "The condition specified using HTTP conditional header(s) is not met.";
     ContainerAlreadyExists 409 "The specified container already exists.";
     ContainerNotFound 404 "The specified container does not exist.";
+    CopySourceCannotBeIncrementalCopyBlob 409 "Source blob of a copy operation cannot be non-snapshot incremental copy blob.";
     Crc64Mismatch 400 "The CRC64 value specified in the request did not match with the CRC64 value calculated by the server.";
     EmptyMetadataKey 400 "The key for one of the metadata key-value pairs is empty.";
+    InfiniteLeaseDurationRequired 412 "The lease ID matched, but the specified lease must be an infinite-duration lease.";
     InternalError 500 "Server encountered an internal error. Please try again after some time.";
     InvalidBlobType 409 "The blob type is invalid for this operation.";
     InvalidCrc64 400 "The CRC64 value specified in the request is invalid. The CRC64 value must be 64 bits and base64 encoded.";
@@ -79,6 +83,7 @@ codes! {
     MissingContentLengthHeader 411 "Content-Length HTTP header is missing.";
     MissingRequiredHeader 400 "An HTTP header that's mandatory for this request is not specified.";
     MultipleConditionHeadersNotSupported 400 "Multiple condition headers are not supported.";
+    NoPendingCopyOperation 409 "There is currently no pending copy operation.";
     NotImplemented 501 "The requested operation is not implemented on the specified resource.";
     OperationTimedOut 500 "Operation could not be completed within the specified time.";
     PreviousSnapshotCannotBeNewer 400 "The prevsnapshot query parameter value cannot be newer than snapshot query parameter value.";
@@ -88,7 +93,10 @@ codes! {
     ResourceNotFound 404 "The specified resource does not exist.";
     SequenceNumberConditionNotMet 412 "The sequence number condition specified was not met.";
     SequenceNumberIncrementTooLarge 409 "The sequence number increment cannot be performed because it would result in overflow of the sequence number.";
+    ServerBusy 503 "The server is busy.";
     SnapshotsPresent 409 "This operation is not permitted because the blob has snapshots.";
+    SourceConditionNotMet 412 "The source condition specified using HTTP conditional header(s) is not met.";
+    TargetConditionNotMet 412 "The target condition specified using HTTP conditional header(s) is not met.";
     UnsupportedHeader 400 "One of the HTTP headers specified in the request is not supported.";
     UnsupportedHeaderForNonManagedDisksAccount 400 "The header is only supported on managed disks accounts.";
     UnsupportedHttpVerb 405 "The resource doesn't support specified Http Verb.";
@@ -99,6 +107,8 @@ codes! {
 pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
     pub(crate) status: StatusCode,
+    /// The code's own message, unless the code has several.
+    pub(crate) text: &'static str,
     /// Elements that the body holds after its message.
     pub(crate) elements: Vec<(&'static str, String)>,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -110,7 +120,7 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Failure {
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Failure { code, status, elements: Vec::new(), headers: Vec::new() }
+        Failure { code, status, text: code.text(), elements: Vec::new(), headers: Vec::new() }
     }
 }
 
@@ -123,6 +133,11 @@ impl Failure {
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Failure {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Another message.
+    pub(crate) fn saying(self, text: &'static str) -> Failure {
+        Failure { text, ..self }
     }
 
     /// 403 with the reason that the service gives in its body.

@@ -12,7 +12,7 @@ const RECORD_LIMIT: usize = 100_000;
 /// Counts of one kind of call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallStats {
-    /// Requests answered, refused ones included.
+    /// Requests that arrived whole, refused ones included, and those whose connection was cut.
     pub requests: u64,
     /// Requests answered with an error or with 304.
     pub refused: u64,
@@ -69,10 +69,15 @@ pub struct RequestRecord {
     pub snapshot: Option<String>,
     /// The headers `x-ms-*`, `If-*`, `Range`, `Content-Length`, `Content-MD5` and `Authorization`, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The HTTP status of the reply.
+    /// The HTTP status of the reply, also if it was lost; 0 if there was none.
     pub status: u16,
     /// The reply's error code, as on the wire.
     pub error: Option<&'static str>,
+    /// The name of the fault that the request met, such as `cut-after-apply`.
+    pub fault: Option<&'static str>,
+    /// Whether nobody sent this: it is the late application of a request before it, see `FaultKind::LateDuplicate` and
+    /// `FaultKind::DelayedApply`.
+    pub late: bool,
 }
 
 impl RequestRecord {

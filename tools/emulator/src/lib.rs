@@ -1,18 +1,22 @@
 //! An Azure page-blob and managed-disk export service on loopback, for testing clients against.
 //!
 //! ```text
-//! connection -> server -> request -> auth -> body -> handlers -> store
-//!                  |      (Call)    (sas)              |         accounts > containers > blobs
-//!                  `<---------------- reply <----------'         (pages, diff, lease)
+//! server -> exchange -> request -> auth -> link -> fault -> body -> handlers -> store
+//! (line)       |        (Call)    (sas)   (limits)                    |         accounts > containers > blobs
+//!   `<------ outgoing <-------------- reply <-------------------------'         (pages, diff, lease)
 //! ```
 //!
 //! One port serves all accounts: `http://127.0.0.1:PORT/<account>/<container>/<blob>`. An account whose name begins with
 //! `md-` holds the hidden page blob of one managed disk, and lets clients read its snapshots with the SAS that
 //! [`DiskSnapshot::grant`] makes. Any other account is an ordinary one, made with [`Emulator::account`].
 //!
-//! The calls served are those of page blobs: create, write, clear, page ranges and their difference to a snapshot, read,
-//! properties, metadata, snapshot, lease, delete and list. Headers, statuses, error codes and bodies follow recorded
-//! traffic of the service; where its behaviour is not known, [`Knobs`] choose.
+//! The calls served are those of page blobs: create, write, write from a URL, clear, copy, page ranges and their
+//! difference to a snapshot, read, properties, metadata, snapshot, lease, delete and list. Headers, statuses, error codes
+//! and bodies follow recorded traffic of the service; where its behaviour is not known, [`Knobs`] choose. A [`Link`] makes
+//! the service slow and limited, [`Faults`] make it fail, and [`serve`](mod@serve) runs it as a program.
+//!
+//! An ordinary account takes a SAS, a signature with its key (`SharedKey`), or any bearer token. With [`Config::tls`]
+//! the port serves HTTPS. A request that names a source is given it only from loopback, from this emulator or another.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,17 +38,28 @@ mod checksum;
 mod clock;
 mod conditions;
 mod config;
+mod cut;
 mod disk;
 mod emulator;
 mod error;
+mod exchange;
+mod fault;
 mod handlers;
 mod journal;
+mod late;
+mod link;
+mod outgoing;
+mod quantity;
+mod random;
 mod range;
 mod reply;
 mod request;
+pub mod serve;
 mod server;
 mod service;
+mod source;
 mod store;
+mod tls;
 mod vhd;
 
 pub use account::{Account, BlobView};
@@ -53,5 +68,7 @@ pub use config::{Config, Knobs};
 pub use disk::{Disk, DiskError, DiskSnapshot};
 pub use emulator::{Emulator, StartError};
 pub use error::ErrorCode;
+pub use fault::{BadFault, BadPageList, BusyText, Fault, FaultKind, Faults};
 pub use journal::{CallStats, RequestRecord, Stats};
+pub use link::{BadLink, Link};
 pub use vhd::BadFooter;

@@ -1,12 +1,8 @@
 //! A reply in the making: status, headers, a body of frames, and the headers that every reply has.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use quick_xml::escape::escape;
@@ -120,32 +116,13 @@ impl ReplyBody {
             ReplyBody::Pages(view) => view.remaining(),
         }
     }
-}
 
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = match self.get_mut() {
+    /// The next bytes, as many as are at hand in one piece.
+    pub(crate) fn take_frame(&mut self) -> Option<Bytes> {
+        match self {
             ReplyBody::Empty => None,
             ReplyBody::Whole(bytes) | ReplyBody::Chunked(bytes) => bytes.take(),
             ReplyBody::Pages(view) => view.next(),
-        };
-        Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.remaining() == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            ReplyBody::Chunked(_) => SizeHint::default(),
-            _ => SizeHint::with_exact(self.remaining()),
         }
     }
 }
@@ -157,7 +134,7 @@ fn xml_body(xml: &str) -> Bytes {
 fn error_xml(failure: &Failure, id: Uuid, now: Moment) -> String {
     let code = failure.code;
     let time = now.snapshot_text();
-    let mut xml = format!("<Error><Code>{}</Code><Message>{}\n", code.name(), escape(code.text()));
+    let mut xml = format!("<Error><Code>{}</Code><Message>{}\n", code.name(), escape(failure.text));
     // Writing to a string cannot fail.
     let _ = write!(xml, "RequestId:{id}\nTime:{time}</Message>");
     for (name, text) in &failure.elements {

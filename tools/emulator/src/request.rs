@@ -151,6 +151,8 @@ impl Request {
             "x-ms-encryption-key",
             "x-ms-encryption-scope",
             "x-ms-source-if-tags",
+            "x-ms-source-lease-id",
+            "x-ms-source-encryption-key",
         ];
         match unserved.into_iter().find(|name| self.headers.contains_key(*name)) {
             Some(name) => Err(Failure::unsupported_header(name)),
@@ -218,6 +220,7 @@ fn classify(method: &Method, target: &Target, query: &BTreeMap<String, String>, 
         ("PUT", "properties") => Call::SetProperties,
         ("PUT", "metadata") => Call::SetMetadata,
         ("PUT", "snapshot") => Call::SnapshotBlob,
+        ("PUT", "copy") => Call::AbortCopy,
         ("PUT", "lease") => Call::Lease,
         ("PUT", "incrementalcopy") => Call::IncrementalCopy,
         _ => Call::Unsupported,

@@ -1,5 +1,6 @@
 //! Everything that the connections of one emulator share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -7,7 +8,11 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::Knobs;
+use crate::fault::Plan;
 use crate::journal::Journal;
+use crate::late::LateWrites;
+use crate::link::{Link, Shaper};
+use crate::source::Fetcher;
 use crate::store::Store;
 
 /// The state behind the wire.
@@ -16,21 +21,29 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    pub(crate) plan: Plan,
+    pub(crate) late: LateWrites,
+    pub(crate) fetcher: Fetcher,
     /// `http://127.0.0.1:PORT`.
     pub(crate) endpoint: String,
     knobs: RwLock<Knobs>,
+    shaper: RwLock<Arc<Shaper>>,
     seed: u64,
     ids: AtomicU64,
 }
 
 impl Service {
-    pub(crate) fn new(endpoint: String, seed: u64, knobs: Knobs, record: bool) -> Service {
+    pub(crate) fn new(endpoint: String, seed: u64, knobs: Knobs, link: Link, record: bool) -> Service {
         Service {
             store: Store::new(seed),
             clock: Clock::default(),
             journal: Journal::new(record),
+            plan: Plan::new(seed),
+            late: LateWrites::default(),
+            fetcher: Fetcher::default(),
             endpoint,
             knobs: RwLock::new(knobs),
+            shaper: RwLock::new(Arc::new(Shaper::new(link))),
             seed,
             ids: AtomicU64::new(0),
         }
@@ -42,6 +55,15 @@ impl Service {
 
     pub(crate) fn set_knobs(&self, knobs: Knobs) {
         *self.knobs.write() = knobs;
+    }
+
+    /// The link as it is now.
+    pub(crate) fn shaper(&self) -> Arc<Shaper> {
+        Arc::clone(&self.shaper.read())
+    }
+
+    pub(crate) fn set_link(&self, link: Link) {
+        *self.shaper.write() = Arc::new(Shaper::new(link));
     }
 
     /// An id that this emulator gives only once: for a request, a lease or a grant.

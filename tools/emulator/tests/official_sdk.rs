@@ -12,7 +12,8 @@ use azure_storage_blob::models::{
     BlobClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions, BlobType,
     DeleteSnapshotsOptionType, HttpRange, LeaseState, ListBlobsIncludeItem, PageBlobClientClearPagesOptions,
     PageBlobClientCreateOptions, PageBlobClientListPageRangesOptions, PageBlobClientSetSequenceNumberOptions,
-    PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesOptions,
+    PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesFromUrlOptions,
+    PageBlobClientUploadPagesFromUrlResultHeaders, PageBlobClientUploadPagesOptions,
     PageBlobClientUploadPagesResultHeaders, SequenceNumberActionType,
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient};
@@ -82,6 +83,42 @@ async fn pages_are_written_listed_cleared_and_read() {
     let body = blob.download(Some(options)).await.unwrap().body.collect().await.unwrap();
     assert_eq!(body[..], [[0; 24].as_slice(), &[b'a'; 76]].concat());
     assert_eq!(blob.download(None).await.unwrap().body.collect().await.unwrap().len(), 4096);
+}
+
+#[tokio::test]
+async fn pages_are_taken_from_a_disk_snapshot() {
+    let Fixture { _emulator: emulator, account, blob } = fixture().await;
+    let disk = emulator.create_disk("data", 1 << 20).unwrap();
+    disk.write(8192, &[b'a'; 512]).unwrap();
+    let snapshot = disk.snapshot();
+    let pages = blob.page_blob_client();
+    pages.create(4096, None).await.unwrap();
+
+    let take = async |from: u64, crc: u64| {
+        let options = PageBlobClientUploadPagesFromUrlOptions {
+            source_content_crc64: Some(crc.to_le_bytes().to_vec()),
+            ..Default::default()
+        };
+        let (source, target) = (HttpRange::new(from, 512), HttpRange::new(1024, 512));
+        pages.upload_pages_from_url(snapshot.grant(), source, 0, target, Some(options)).await
+    };
+    let taken = take(8192, CRC_OF_A).await.unwrap();
+    assert_eq!(taken.blob_sequence_number().unwrap(), Some(0));
+    assert_eq!(taken.content_crc64().unwrap().unwrap(), CRC_OF_A.to_le_bytes());
+    assert_eq!(status(&take(0, CRC_OF_A).await.unwrap_err()), StatusCode::BadRequest);
+    let (source, target) = (HttpRange::new(8192, 512), HttpRange::new(2048, 512));
+    let unchecked = pages.upload_pages_from_url(snapshot.grant(), source, 0, target, None).await.unwrap();
+    assert_eq!(unchecked.content_md5().unwrap().unwrap().len(), 16);
+    let view = account.read_blob("box", "disk", None).unwrap();
+    assert_eq!(view.allocated_ranges(), [1024..1536, 2048..2560]);
+    assert_eq!(view.read(1024, 512), [b'a'; 512]);
+
+    snapshot.revoke();
+    let url = snapshot.grant();
+    snapshot.revoke();
+    let (source, target) = (HttpRange::new(8192, 512), HttpRange::new(0, 512));
+    let refused = pages.upload_pages_from_url(url, source, 0, target, None).await;
+    assert_eq!(status(&refused.unwrap_err()), StatusCode::Forbidden);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ fn account_string(account: &AccountEntry, query: &Query) -> String {
     lines.join("\n")
 }
 
-fn sign(account: &AccountEntry, string_to_sign: &str) -> String {
+pub(super) fn sign(account: &AccountEntry, string_to_sign: &str) -> String {
     BASE64_STANDARD.encode(hmac_sha256(&account.key, string_to_sign))
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hyper::StatusCode;
 
 use super::Task;
+use super::copy_blob::show_copy;
 use super::metadata::show_metadata;
 use crate::call::Call;
 use crate::checksum::{crc64, crc64_text, md5, md5_text};
@@ -136,6 +137,9 @@ fn show_version(task: &Task<'_>, reply: &mut Reply, blob: &Blob, version: &Versi
         reply.set("x-ms-blob-sequence-number", &version.sequence_number.to_string());
     }
     show_metadata(reply, &version.metadata);
+    if let Some(copy) = &version.copy {
+        show_copy(reply, copy);
+    }
     match task.request.snapshot() {
         Ok(Some(time)) if task.is_export() => show_export(task, reply, version, &time.snapshot_text()),
         Ok(Some(_)) => {}

@@ -45,6 +45,13 @@ impl Place {
     }
 }
 
+/// What entries show besides properties.
+#[derive(Clone, Copy)]
+struct Shown {
+    metadata: bool,
+    copy: bool,
+}
+
 /// One page of a list that is being filled.
 struct Page {
     from: Option<Place>,
@@ -130,7 +137,7 @@ pub(super) fn list_blobs(task: &Task<'_>) -> Outcome<Reply> {
     let delimiter = request.param("delimiter").filter(|text| !text.is_empty());
     let includes: Vec<&str> = request.param("include").unwrap_or_default().split(',').collect();
     let with_snapshots = includes.contains(&"snapshots");
-    let with_metadata = includes.contains(&"metadata");
+    let shown = Shown { metadata: includes.contains(&"metadata"), copy: includes.contains(&"copy") };
     if let Some(delimiter) = delimiter.filter(|_| with_snapshots) {
         return Err(Failure::bad_parameter(
             "delimiter",
@@ -153,12 +160,12 @@ pub(super) fn list_blobs(task: &Task<'_>) -> Outcome<Reply> {
         if with_snapshots {
             for (time, version) in &blob.snapshots {
                 page.add(Place::new(&name, Some(*time)), || {
-                    entry(task, &name, Some(*time), &blob, version, with_metadata)
+                    entry(task, &name, Some(*time), &blob, version, shown)
                 });
             }
         }
         if let Some(live) = &blob.live {
-            page.add(Place::new(&name, None), || entry(task, &name, None, &blob, live, with_metadata));
+            page.add(Place::new(&name, None), || entry(task, &name, None, &blob, live, shown));
         }
         if page.next.is_some() {
             break;
@@ -201,7 +208,7 @@ fn entry(
     snapshot: Option<Moment>,
     blob: &Blob,
     version: &Version,
-    with_metadata: bool,
+    shown: Shown,
 ) -> String {
     let mut xml = format!("<Blob><Name>{}</Name>", escape(name));
     if let Some(time) = snapshot {
@@ -241,8 +248,17 @@ fn entry(
             let _ = write!(xml, "<LeaseDuration>{duration}</LeaseDuration>");
         }
     }
+    if let Some(copy) = version.copy.as_ref().filter(|_| shown.copy) {
+        let (id, bytes, time) = (copy.id, copy.bytes, copy.completed.http_text());
+        let source = escape(copy.source.as_str());
+        let _ = write!(
+            xml,
+            "<CopyId>{id}</CopyId><CopyStatus>success</CopyStatus><CopySource>{source}</CopySource>\
+             <CopyProgress>{bytes}/{bytes}</CopyProgress><CopyCompletionTime>{time}</CopyCompletionTime>",
+        );
+    }
     xml.push_str("<ServerEncrypted>true</ServerEncrypted></Properties>");
-    if with_metadata {
+    if shown.metadata {
         xml.push_str("<Metadata>");
         for (name, value) in &version.metadata {
             let _ = write!(xml, "<{name}>{}</{name}>", escape(value.as_str()));

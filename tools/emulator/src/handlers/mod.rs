@@ -2,6 +2,7 @@
 //! takes its blob's lock for as long as it decides and changes, so a call applies wholly or not at all.
 
 mod container;
+mod copy_blob;
 mod delete;
 mod get_blob;
 mod lease;
@@ -10,8 +11,11 @@ mod metadata;
 mod page_list;
 mod put_blob;
 mod put_page;
+mod put_page_from_url;
 mod set_properties;
 mod snapshot;
+
+pub(crate) use self::put_page_from_url::UrlRanges;
 
 use std::sync::Arc;
 
@@ -40,9 +44,7 @@ pub(crate) fn answer(
     permit: &Permit,
     body: &RequestBody,
 ) -> Outcome<Reply> {
-    request.refuse_unserved_headers()?;
-    let account = service.store.account(&request.target.account).ok_or(ErrorCode::ResourceNotFound)?;
-    let task = Task { service, request, permit, account, knobs: service.knobs(), now: service.clock.now() };
+    let task = Task::new(service, request, permit)?;
     match request.call {
         Call::ListContainers => list::list_containers(&task),
         Call::CreateContainer => container::create(&task),
@@ -59,14 +61,29 @@ pub(crate) fn answer(
         Call::SnapshotBlob => snapshot::snapshot_blob(&task),
         Call::Lease => lease::lease_blob(&task),
         Call::DeleteBlob => delete::delete_blob(&task),
-        Call::PutPageFromUrl | Call::CopyBlob | Call::IncrementalCopy => {
-            Err(ErrorCode::NotImplemented.into())
-        }
+        Call::PutPageFromUrl => put_page_from_url::put_page_from_url(&task, body),
+        Call::CopyBlob => copy_blob::copy_blob(&task, body),
+        Call::AbortCopy => copy_blob::abort_copy(&task),
+        Call::IncrementalCopy => copy_blob::incremental_copy(&task),
         Call::Unsupported => Err(match request.method.as_str() {
             "GET" | "HEAD" | "PUT" | "DELETE" => ErrorCode::NotImplemented.into(),
             _ => ErrorCode::UnsupportedHttpVerb.into(),
         }),
     }
+}
+
+/// Checks a Put Page From URL as far as that can be done without its source, so that nothing is read in vain.
+pub(crate) fn check_put_page_from_url(
+    service: &Service,
+    request: &Request,
+    permit: &Permit,
+) -> Outcome<UrlRanges> {
+    put_page_from_url::check(&Task::new(service, request, permit)?)
+}
+
+/// The same for a Copy Blob.
+pub(crate) fn check_copy_blob(service: &Service, request: &Request, permit: &Permit) -> Outcome<()> {
+    copy_blob::check(&Task::new(service, request, permit)?)
 }
 
 /// One request being served.
@@ -89,6 +106,9 @@ impl Writable<'_> {
     /// Notes that the blob was changed, and begins the reply to that.
     fn changed(self, task: &Task<'_>, status: hyper::StatusCode) -> Reply {
         self.version.touch(task.service.clock.tick());
+        if !matches!(task.request.call, Call::PutPage | Call::ClearPages | Call::PutPageFromUrl) {
+            self.version.copy = None;
+        }
         self.lease.written(task.now);
         Reply::new(status).with_validators(self.version)
     }
@@ -101,7 +121,13 @@ impl Writable<'_> {
     }
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    fn new(service: &'a Service, request: &'a Request, permit: &'a Permit) -> Outcome<Task<'a>> {
+        request.refuse_unserved_headers()?;
+        let account = service.store.account(&request.target.account).ok_or(ErrorCode::ResourceNotFound)?;
+        Ok(Task { service, request, permit, account, knobs: service.knobs(), now: service.clock.now() })
+    }
+
     fn container(&self) -> Outcome<Arc<ContainerEntry>> {
         let container = self.account.container(&self.request.target.container);
         container.ok_or_else(|| ErrorCode::ContainerNotFound.into())

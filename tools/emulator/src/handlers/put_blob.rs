@@ -48,6 +48,7 @@ pub(super) fn put_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         etag: tick,
         last_modified: tick,
         incarnation: tick,
+        copy: None,
     };
     let mut reply = Reply::new(StatusCode::CREATED)
         .with_validators(&version)

@@ -11,6 +11,7 @@ use crate::error::{ErrorCode, Failure, Outcome};
 use crate::range::ByteRange;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::store::pages::PageData;
 
 pub(super) fn put_page(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
     let write = task.request.required_header("x-ms-page-write")?;
@@ -25,17 +26,7 @@ pub(super) fn put_page(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         return Err(ErrorCode::InvalidPageRange.into());
     }
     check_body(task.request, body)?;
-
-    let blob = task.blob()?;
-    let mut blob = blob.lock();
-    let mut writable = checked(task, task.writable(&mut blob)?, &range)?;
-    writable.pages()?.write(&body.data);
-    let sequence_number = writable.version.sequence_number;
-    let mut reply = writable.changed(task, StatusCode::CREATED);
-    drop(blob);
-
-    reply.set("x-ms-blob-sequence-number", &sequence_number.to_string());
-    reply.set("x-ms-request-server-encrypted", "true");
+    let mut reply = store(task, &range, &body.data)?;
     // One checksum comes back: that which was sent, and if none was, the one that the account is set to.
     let sent = |name: &str| task.request.headers.contains_key(name);
     if sent("content-md5") || (task.knobs.put_page_returns_md5 && !sent("x-ms-content-crc64")) {
@@ -44,6 +35,18 @@ pub(super) fn put_page(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         reply.set("x-ms-content-crc64", &crc64_text(body.crc64()));
     }
     Ok(reply)
+}
+
+/// Writes pages whose checksum is right, and begins the reply.
+pub(super) fn store(task: &Task<'_>, range: &Range<u64>, data: &PageData) -> Outcome<Reply> {
+    let blob = task.blob()?;
+    let mut blob = blob.lock();
+    let mut writable = checked(task, task.writable(&mut blob)?, range)?;
+    writable.pages()?.write(data);
+    let sequence_number = writable.version.sequence_number;
+    let reply = writable.changed(task, StatusCode::CREATED);
+    let reply = reply.with("x-ms-blob-sequence-number", sequence_number.to_string());
+    Ok(reply.with("x-ms-request-server-encrypted", "true"))
 }
 
 pub(super) fn clear_pages(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
@@ -61,14 +64,18 @@ pub(super) fn clear_pages(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply>
 }
 
 /// The range of a page write: both ends given, whole pages.
-fn page_range(request: &Request) -> Outcome<Range<u64>> {
+pub(super) fn page_range(request: &Request) -> Outcome<Range<u64>> {
     let range = request.range()?.ok_or_else(|| Failure::missing_header("x-ms-range"))?;
     let aligned = Some(range).filter(|range| range.is_aligned()).and_then(ByteRange::closed);
     aligned.ok_or_else(|| ErrorCode::InvalidPageRange.into())
 }
 
 /// What a page write asks of the blob besides lease and conditions.
-fn checked<'b>(task: &Task<'_>, mut writable: Writable<'b>, range: &Range<u64>) -> Outcome<Writable<'b>> {
+pub(super) fn checked<'b>(
+    task: &Task<'_>,
+    mut writable: Writable<'b>,
+    range: &Range<u64>,
+) -> Outcome<Writable<'b>> {
     let length = writable.pages()?.len();
     check_sequence_number(task.request, writable.version.sequence_number)?;
     if range.end > length {
@@ -87,22 +94,36 @@ fn check_sequence_number(request: &Request, actual: u64) -> Outcome<()> {
     if met { Ok(()) } else { Err(ErrorCode::SequenceNumberConditionNotMet.into()) }
 }
 
+/// The headers in which a request may tell the checksum of data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChecksumHeaders {
+    pub(super) md5: &'static str,
+    pub(super) crc64: &'static str,
+}
+
+/// Those about a request's body.
+const OF_BODY: ChecksumHeaders = ChecksumHeaders { md5: "content-md5", crc64: "x-ms-content-crc64" };
+
 /// Compares a body with the checksum in its request's headers.
 pub(super) fn check_body(request: &Request, body: &RequestBody) -> Outcome<()> {
-    let md5 = request.header("content-md5")?;
-    let crc64 = request.header("x-ms-content-crc64")?;
-    match (md5, crc64) {
+    check_data(request, OF_BODY, &body.data)
+}
+
+/// Compares data with the checksum that a request tells of it.
+pub(super) fn check_data(request: &Request, names: ChecksumHeaders, data: &PageData) -> Outcome<()> {
+    match (request.header(names.md5)?, request.header(names.crc64)?) {
         (Some(_), Some(_)) => Err(ErrorCode::BothCrc64AndMd5HeaderPresent.into()),
         (Some(md5), None) => {
             let expected = parse_md5(md5).map_err(|_| ErrorCode::InvalidMd5)?;
-            if expected == body.md5() { Ok(()) } else { Err(ErrorCode::Md5Mismatch.into()) }
+            let computed = data.md5();
+            if expected == computed { Ok(()) } else { Err(ErrorCode::Md5Mismatch.into()) }
         }
         (None, Some(crc64)) => {
             let expected = parse_crc64(crc64).map_err(|bad| match bad {
                 BadChecksum::NotBase64 => ErrorCode::InvalidCrc64.into(),
-                BadChecksum::WrongLength => Failure::bad_header("x-ms-content-crc64", crc64),
+                BadChecksum::WrongLength => Failure::bad_header(names.crc64, crc64),
             })?;
-            let computed = body.crc64();
+            let computed = data.crc64();
             if expected == computed {
                 return Ok(());
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::lease::Lease;
 use super::pages::Pages;
@@ -46,6 +47,16 @@ pub(crate) struct ContentHeaders {
     pub(crate) md5: Option<String>,
 }
 
+/// That a blob's content came from a copy, as its properties tell.
+#[derive(Clone, Debug)]
+pub(crate) struct CopyRecord {
+    pub(crate) id: Uuid,
+    /// The source's URL as it was sent, with its signature.
+    pub(crate) source: String,
+    pub(crate) bytes: u64,
+    pub(crate) completed: Moment,
+}
+
 /// One state of a blob: the present one, or a snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
@@ -58,6 +69,8 @@ pub(crate) struct Version {
     pub(crate) last_modified: Moment,
     /// Tells apart the blobs that were written under one name, one over the other: they cannot be compared.
     pub(crate) incarnation: Moment,
+    /// Any write removes it, except those of pages.
+    pub(crate) copy: Option<CopyRecord>,
 }
 
 impl Version {

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::mem;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use rangemap::RangeMap;
 
+use crate::checksum;
 use crate::range::PAGE;
 
 /// Bytes of a block.
@@ -236,12 +237,22 @@ pub(crate) struct PageData {
     /// The end of `pieces`, until it reaches a block's edge.
     growing: BytesMut,
     length: u64,
+    /// Checksums of all bytes, once they were asked for: a write is checked with one, and its reply tells it.
+    crc64: OnceLock<u64>,
+    md5: OnceLock<[u8; 16]>,
 }
 
 impl PageData {
     /// Nothing yet, to be written at `start`.
     pub(crate) fn at(start: u64) -> PageData {
-        PageData { start, pieces: Vec::new(), growing: BytesMut::new(), length: 0 }
+        PageData {
+            start,
+            pieces: Vec::new(),
+            growing: BytesMut::new(),
+            length: 0,
+            crc64: OnceLock::new(),
+            md5: OnceLock::new(),
+        }
     }
 
     /// `bytes`, to be written at `start`.
@@ -272,6 +283,31 @@ impl PageData {
     pub(crate) fn finish(&mut self) {
         if !self.growing.is_empty() {
             self.pieces.push(mem::take(&mut self.growing).freeze());
+        }
+    }
+
+    /// CRC-64/NVME of all bytes; `finish` comes first.
+    pub(crate) fn crc64(&self) -> u64 {
+        *self.crc64.get_or_init(|| checksum::crc64(&self.pieces))
+    }
+
+    /// MD5 of all bytes; `finish` comes first.
+    pub(crate) fn md5(&self) -> [u8; 16] {
+        *self.md5.get_or_init(|| checksum::md5(&self.pieces))
+    }
+
+    /// Changes a bit of the byte at `offset`, if there is one. Checksums must not have been asked for.
+    pub(crate) fn flip(&mut self, offset: u64) {
+        let mut start = 0;
+        for piece in &mut self.pieces {
+            let index = usize::try_from(offset - start).unwrap_or(usize::MAX);
+            if index < piece.len() {
+                let mut changed = piece.to_vec();
+                changed[index] ^= 1;
+                *piece = Bytes::from(changed);
+                return;
+            }
+            start += piece.len() as u64;
         }
     }
 

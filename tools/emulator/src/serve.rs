@@ -1,0 +1,271 @@
+//! An emulator for people: prepared with accounts and disks, and run until it is told to end.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::disk::{Disk, DiskError};
+use crate::emulator::{Emulator, StartError};
+use crate::fault::Fault;
+use crate::quantity::parse_bytes;
+use crate::random::Random;
+
+/// How long the SAS of containers are valid.
+const DAY: Duration = Duration::from_hours(24);
+
+/// Changes are made in stretches of at most this many bytes.
+const STRETCH: u64 = 64 * 1024;
+
+/// Stretches written before the first snapshot of a made-up disk, and between two of them.
+const FIRST_STRETCHES: u64 = 16;
+const MORE_STRETCHES: u64 = 4;
+
+/// What to serve.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Address, seed, link, knobs and so on.
+    pub config: Config,
+    /// Faults that are set from the start.
+    pub faults: Vec<Fault>,
+    /// Storage accounts.
+    pub accounts: Vec<AccountSpec>,
+    /// Managed disks, with snapshots to be read.
+    pub disks: Vec<DiskSpec>,
+}
+
+/// A storage account. In text: `NAME`, or `NAME=CONTAINER,...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountSpec {
+    /// Its name, which must not begin with `md-`.
+    pub name: String,
+    /// The containers that it has from the start.
+    pub containers: Vec<String>,
+}
+
+/// A managed disk. In text: `NAME=SIZE` or `NAME=FILE`, and optionally `,snapshots=N` after it; one snapshot otherwise.
+/// `SIZE` is a number of bytes, or one with `KiB`, `MiB`, `GiB` or `TiB`; a file of such a name is written `./64MiB`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub content: DiskContent,
+    /// How many snapshots of it are taken.
+    pub snapshots: u32,
+}
+
+/// What a disk holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskContent {
+    /// So many bytes with a little data in it, which changes a little between two snapshots.
+    MadeUp(u64),
+    /// What a file holds: a fixed VHD if its name ends in `.vhd`, the raw disk otherwise. All snapshots are alike.
+    File(PathBuf),
+}
+
+/// The text describes no account or no disk.
+#[derive(Debug, thiserror::Error)]
+#[error("'{text}' does not have the form {form}")]
+pub struct BadSpec {
+    text: String,
+    form: &'static str,
+}
+
+impl FromStr for AccountSpec {
+    type Err = BadSpec;
+
+    fn from_str(text: &str) -> Result<AccountSpec, BadSpec> {
+        let (name, containers) = text.split_once('=').unwrap_or((text, ""));
+        let containers: Vec<String> = match containers {
+            "" => Vec::new(),
+            names => names.split(',').map(str::to_owned).collect(),
+        };
+        let malformed = |name: &str| name.is_empty() || name.contains('/');
+        if malformed(name) || name.starts_with("md-") || containers.iter().any(|name| malformed(name)) {
+            return Err(BadSpec { text: text.to_owned(), form: "NAME or NAME=CONTAINER,..." });
+        }
+        Ok(AccountSpec { name: name.to_owned(), containers })
+    }
+}
+
+impl FromStr for DiskSpec {
+    type Err = BadSpec;
+
+    fn from_str(text: &str) -> Result<DiskSpec, BadSpec> {
+        let bad =
+            || BadSpec { text: text.to_owned(), form: "NAME=SIZE[,snapshots=N] or NAME=FILE[,snapshots=N]" };
+        let (name, rest) = text.split_once('=').ok_or_else(bad)?;
+        let (content, snapshots) = match rest.rsplit_once(",snapshots=") {
+            Some((content, number)) => (content, number.parse().map_err(|_| bad())?),
+            None => (rest, 1),
+        };
+        if name.is_empty() || content.is_empty() {
+            return Err(bad());
+        }
+        let content = match parse_bytes(content) {
+            Some(bytes) => DiskContent::MadeUp(bytes),
+            None => DiskContent::File(PathBuf::from(content)),
+        };
+        Ok(DiskSpec { name: name.to_owned(), content, snapshots })
+    }
+}
+
+/// The emulator cannot be served as wished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A disk cannot be made.
+    #[error("disk '{name}': {error}")]
+    Disk {
+        /// The disk's name.
+        name: String,
+        /// Why.
+        #[source]
+        error: DiskError,
+    },
+    /// The thread that prepares the disks was lost, as it is when the runtime ends.
+    #[error("the preparation of the disks was ended")]
+    Ended,
+}
+
+/// Serves until `until` is there.
+///
+/// Gives `print` a line each for the endpoint, for each snapshot of a disk and for each container, the last word being a
+/// URL: those of snapshots and containers with a SAS. Then comes the line `ready`. With `Config::tls`, the certificate comes
+/// after the endpoint, in several lines at once.
+///
+/// ```text
+/// endpoint http://127.0.0.1:10000
+/// disk data snapshot 1 http://127.0.0.1:10000/md-1d4f/a1b2/abcd?snapshot=...&sv=2018-11-09&sr=bs&si=...&sig=...
+/// account target container disks http://127.0.0.1:10000/target/disks?sv=2021-12-02&se=...&sr=c&sp=racwdl&sig=...
+/// ready
+/// ```
+///
+/// # Errors
+/// The address cannot be listened on, or a disk cannot be made.
+pub async fn serve(
+    options: ServeOptions,
+    mut print: impl FnMut(String),
+    until: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let ServeOptions { config, faults, accounts, disks } = options;
+    let seed = config.seed;
+    let emulator = Emulator::start(config).await?;
+    print(format!("endpoint {}", emulator.endpoint()));
+    if let Some(pem) = emulator.certificate_pem() {
+        print(format!("certificate\n{}", pem.trim_end()));
+    }
+    // Files are read here, which takes its time.
+    let prepared = tokio::task::spawn_blocking(move || {
+        let lines = prepare_disks(&emulator, &disks, seed)?;
+        Ok::<_, ServeError>((emulator, lines))
+    });
+    let (emulator, lines) = prepared.await.map_err(|_| ServeError::Ended)??;
+    lines.into_iter().for_each(&mut print);
+    for AccountSpec { name, containers } in accounts {
+        let account = emulator.account(&name);
+        for container in containers {
+            account.create_container(&container);
+            let url = account.container_sas(&container, "", "racwdl", DAY);
+            // Without a blob, the path ends in a slash.
+            print(format!("account {name} container {container} {}", url.replacen("/?", "?", 1)));
+        }
+    }
+    for fault in faults {
+        emulator.faults().add(fault);
+    }
+    print("ready".to_owned());
+    until.await;
+    emulator.stop().await;
+    Ok(())
+}
+
+fn prepare_disks(emulator: &Emulator, disks: &[DiskSpec], seed: u64) -> Result<Vec<String>, ServeError> {
+    let mut lines = Vec::new();
+    let mut random = Random::new(seed);
+    for DiskSpec { name, content, snapshots } in disks {
+        let failed = |error| ServeError::Disk { name: name.clone(), error };
+        let disk = match content {
+            DiskContent::MadeUp(bytes) => emulator.create_disk(name, *bytes),
+            DiskContent::File(path) if is_vhd(path) => emulator.load_vhd(name, path),
+            DiskContent::File(path) => emulator.load_raw(name, path),
+        };
+        let disk = disk.map_err(failed)?;
+        for number in 1..=*snapshots {
+            if matches!(content, DiskContent::MadeUp(_)) {
+                change(&disk, &mut random, number == 1).map_err(failed)?;
+            }
+            lines.push(format!("disk {name} snapshot {number} {}", disk.snapshot().grant()));
+        }
+    }
+    Ok(lines)
+}
+
+fn is_vhd(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("vhd"))
+}
+
+/// Writes at some places, and gives one back except the first time.
+fn change(disk: &Disk, random: &mut Random, first: bool) -> Result<(), DiskError> {
+    let sectors = disk.len() / 512;
+    if sectors == 0 {
+        return Ok(());
+    }
+    let stretch = |random: &mut Random| {
+        let start = random.below(sectors);
+        let length = (1 + random.below(STRETCH / 512)).min(sectors - start);
+        (start * 512, length * 512)
+    };
+    for _ in 0..if first { FIRST_STRETCHES } else { MORE_STRETCHES } {
+        let (start, length) = stretch(random);
+        let words = (0..length / 8).map(|_| random.next().to_le_bytes());
+        disk.write(start, &words.flatten().collect::<Vec<u8>>())?;
+    }
+    if !first {
+        let (start, length) = stretch(random);
+        disk.clear(start, length)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn accounts_in_text() {
+        let account = |text: &str| text.parse::<AccountSpec>();
+        let spec = account("target=disks,other").unwrap();
+        assert_eq!(
+            (spec.name.as_str(), spec.containers.as_slice()),
+            ("target", ["disks".into(), "other".into()].as_slice())
+        );
+        assert_eq!(account("target").unwrap().containers, Vec::<String>::new());
+        for wrong in ["", "=disks", "md-1=disks", "target=a,,b", "a/b"] {
+            assert!(account(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn disks_in_text() {
+        let disk = |text: &str| text.parse::<DiskSpec>();
+        let content = |text: &str| disk(text).map(|disk| (disk.content, disk.snapshots)).unwrap();
+        assert_eq!(content("data=64MiB"), (DiskContent::MadeUp(64 << 20), 1));
+        assert_eq!(content("data=512,snapshots=3"), (DiskContent::MadeUp(512), 3));
+        assert_eq!(content("data=./64MiB"), (DiskContent::File("./64MiB".into()), 1));
+        assert_eq!(content("os=/a=b,c.vhd,snapshots=0"), (DiskContent::File("/a=b,c.vhd".into()), 0));
+        for wrong in ["", "data", "=1MiB", "data=", "data=1MiB,snapshots=", "data=1MiB,snapshots=-1"] {
+            assert!(disk(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            disk("data").unwrap_err().to_string(),
+            "'data' does not have the form NAME=SIZE[,snapshots=N] or NAME=FILE[,snapshots=N]"
+        );
+    }
+}
