@@ -181,3 +181,74 @@ fn an_emulated_region_serves_until_it_is_ended() {
     let busy = snapferry().args(["emulate", "--listen", "192.0.2.1:80"]).output().unwrap();
     assert_eq!(busy.status.code(), Some(2), "{}", text(&busy.stderr));
 }
+
+/// A target without a SAS is reached with a token of the Azure CLI: here one that stands in for it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_without_a_sas_is_reached_by_signing_in() {
+    use std::os::unix::fs::PermissionsExt;
+    const TOKEN: &str = "eyJhbGciOiJub25lIn0.c2VjcmV0.token";
+    let (world, first, _) = prepared().await;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let az = folder.path().join("az");
+    let reply = format!(
+        r#"{{"accessToken":"{TOKEN}","expiresOn":"2099-01-01 00:00:00.000000","expires_on":4070908800,"tokenType":"Bearer"}}"#
+    );
+    std::fs::write(&az, format!("#!/bin/sh\necho '{reply}'\n")).unwrap();
+    std::fs::set_permissions(&az, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let bare = world.account.blob_url(world::CONTAINER, world::BASE);
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut copy = snapferry();
+    copy.args(["copy", "-vvv", "--login-type", "azcli", "--source", &first.grant(), "--target", &bare])
+        .env("PATH", path);
+    let run = output(copy).await;
+    let shown = text(&run.stderr) + &text(&run.stdout);
+    assert!(run.status.success(), "{shown}");
+    assert!(!shown.contains(TOKEN));
+    assert_eq!(world.points(), 1);
+
+    let mut nobody = snapferry();
+    nobody.args(["status", "--login-type", "azcli", "--target", &bare]).env("PATH", "/nonexistent");
+    let run = output(nobody).await;
+    assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
+}
+
+/// https with a certificate that the machine trusts, and not without that trust.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_verified() {
+    use snapferry_emulator::Config;
+    let tls = || Config { tls: true, ..Config::default() };
+    let world = World::with(tls(), tls()).await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let bundle = folder.path().join("trusted.pem");
+    let certificates = [&world.source, &world.target].map(|emulator| emulator.certificate_pem().unwrap());
+    std::fs::write(&bundle, certificates.concat()).unwrap();
+    let copy = || {
+        let mut copy = snapferry();
+        copy.args([
+            "copy",
+            "--quiet",
+            "--retry-for",
+            "100ms",
+            "--source",
+            &snapshot.grant(),
+            "--target",
+            &world.target_url(),
+        ]);
+        copy
+    };
+    let untrusted = output(copy()).await;
+    assert_eq!(untrusted.status.code(), Some(19), "{}", text(&untrusted.stderr));
+    assert!(world.base(None).is_none());
+    let mut trusting = copy();
+    trusting.env("SSL_CERT_FILE", &bundle);
+    let run = output(trusting).await;
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let point = world.base(None).unwrap().snapshots()[0].clone();
+    world::assert_same_bytes(&world.base(Some(&point)).unwrap(), &snapshot);
+}

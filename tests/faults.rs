@@ -282,3 +282,20 @@ async fn whatever_happens_in_whatever_order_no_wrong_point_is_sealed() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_service_that_allows_little_is_not_run_against() {
+    use snapferry_emulator::Link;
+    let world = impatient().await;
+    world.target.set_link(Link { blob_requests_per_second: Some(200), ..Link::default() });
+    let disk = world.disk(16 * MIB);
+    for i in 0..400 {
+        disk.write(i * 40 * 1024, &noise(i, 512)).unwrap();
+    }
+    let mut world = world;
+    world.settings.plan.join_gap = 0;
+    let snapshot = disk.snapshot();
+    let report = world.copy(&snapshot, None).await.unwrap();
+    world.assert_identical(&report, &snapshot);
+    assert!(report.retries > 0, "it was refused, and waited");
+}

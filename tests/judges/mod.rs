@@ -257,8 +257,8 @@ pub fn account_sas(permissions: &str, ends: &str) -> String {
 pub fn container_sas(container: &str, permissions: &str, ends: &str) -> String {
     let resource = format!("/blob/{ACCOUNT}/{container}");
     // sp, st, se, resource, si, sip, spr, sv, sr, snapshot, ses, and five headers of the reply.
-    let lines =
-        [permissions, "", ends, &resource, "", "", "", SAS_VERSION, "c", "", "", "", "", "", "", ""].join("\n");
+    let lines = [permissions, "", ends, &resource, "", "", "", SAS_VERSION, "c", "", "", "", "", "", "", ""]
+        .join("\n");
     signed(&[("sr", "c"), ("se", ends), ("sp", permissions)], &lines)
 }
 
