@@ -91,6 +91,8 @@ async fn memory_does_not_grow_with_the_number_of_extents() {
     copy.args([
         "copy",
         "--quiet",
+        "--join-gap",
+        "0",
         "--request-limit",
         "50",
         "--source",
