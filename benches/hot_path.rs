@@ -17,7 +17,8 @@ use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts}
 use snapferry::copy::scan::{ZeroRule, scan};
 use snapferry::plan::{PlanOptions, Planner};
 use snapferry::range::{Extent, ExtentKind, PAGE, PageRange};
-use snapferry::replicate::{Settings, Step, replicate};
+use snapferry::replicate::replicate;
+use snapferry::step::{Settings, Step};
 use snapferry_emulator::{Config, Emulator};
 
 const CHUNK: usize = 4 << 20;

@@ -28,7 +28,8 @@
 //! The library has no command line in it (`default-features = false`) and prints nothing:
 //! ```no_run
 //! use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
-//! use snapferry::replicate::{Settings, Step, replicate};
+//! use snapferry::replicate::replicate;
+//! use snapferry::step::{Settings, Step};
 //! # async fn example() -> snapferry::Result<()> {
 //! let url = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly);
 //! let step = Step {
@@ -52,11 +53,13 @@ pub mod chain;
 pub mod cli;
 pub mod copy;
 pub mod diff;
+pub mod dry_run;
 pub mod error;
 pub mod plan;
 pub mod progress;
 pub mod range;
 pub mod replicate;
+pub mod step;
 pub mod verify;
 pub mod vhd;
 

@@ -21,13 +21,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::failure::{CallError, Cause};
-use crate::azure::{Against, Caps, Client, Endpoint, Pace, PageBlob, Resource};
+use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource};
 use crate::base::decide::{Decision, Wish, decide};
-use crate::base::lease::{LeaseOptions, Loss};
+use crate::base::lease::Loss;
 use crate::base::marker::StepId;
 use crate::base::points::Point;
 use crate::base::{self, Base, Opening};
@@ -35,108 +33,13 @@ use crate::chain::{Survey, survey};
 use crate::copy::chunk::Route;
 use crate::copy::frontier::Checkpoint;
 use crate::copy::scan::ZeroRule;
-use crate::copy::{Copied, CopyOptions, Run, Stop};
-use crate::diff::{Listing, ListingOptions};
+use crate::copy::{Copied, Run, Stop};
+use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{PlanOptions, Planner, Totals};
+use crate::plan::Totals;
 use crate::progress::{Phase, Progress};
 use crate::range::{PAGE, PageRange};
-
-/// The three URLs of a step.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// The snapshot to copy.
-    pub source: Resource,
-    /// The snapshot at which the base is clean; `None` copies in full.
-    pub previous: Option<Resource>,
-    /// The base blob.
-    pub target: Resource,
-}
-
-/// How a step is done. The defaults suit one page blob of an ordinary account.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How extents become chunks.
-    pub plan: PlanOptions,
-    /// Zeros inside a chunk that are not sent as bytes, from this length on.
-    pub zero_run: u64,
-    /// How chunks are moved.
-    pub copy: CopyOptions,
-    /// How page lists are asked for.
-    pub listing: ListingOptions,
-    /// How the lease is held.
-    pub lease: LeaseOptions,
-    /// Caps on each side: on what is read from the source, and on what is written to the target.
-    pub caps: Caps,
-    /// Tell snapshots apart by their time alone: for a disk whose export moved to another host.
-    pub across_hosts: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            plan: PlanOptions::default(),
-            zero_run: 64 << 10,
-            copy: CopyOptions::default(),
-            listing: ListingOptions::default(),
-            lease: LeaseOptions::default(),
-            caps: Caps::default(),
-            across_hosts: false,
-        }
-    }
-}
-
-/// What a step did.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// The snapshot that the step began at; `None` for a full copy.
-    pub from: Option<String>,
-    /// The snapshot that was copied.
-    pub to: String,
-    /// Its length in bytes, footer included.
-    pub length: u64,
-    /// Whether the step was sealed before, so that nothing was done.
-    pub already_sealed: bool,
-    /// The byte from which an interrupted run was taken up.
-    pub resumed_from: Option<u64>,
-    /// What was planned in this run.
-    #[serde(flatten)]
-    pub totals: Totals,
-    /// Bytes of the source that were sent to the target, each once.
-    pub bytes_sent: u64,
-    /// Bytes that are zero in the source and were not sent.
-    pub bytes_zero: u64,
-    /// Requests to both sides, retries included.
-    pub requests: u64,
-    /// Of those, attempts that were made again.
-    pub retries: u64,
-    /// Wall-clock time.
-    pub seconds: f64,
-    /// The point.
-    pub point: Point,
-}
-
-/// What a step would do.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanReport {
-    /// The snapshot that the step would begin at; `None` for a full copy.
-    pub from: Option<String>,
-    /// The snapshot that would be copied.
-    pub to: String,
-    /// Its length in bytes, footer included.
-    pub length: u64,
-    /// `create`, `begin`, `go-on`, `finish-seal` or `done`.
-    pub action: &'static str,
-    /// The byte from which an interrupted run would be taken up.
-    pub resumes_from: Option<u64>,
-    /// Sums over the plan.
-    #[serde(flatten)]
-    pub totals: Totals,
-    /// Bytes that would be read from the source: changed and joined.
-    pub bytes_to_read: u64,
-    /// Requests that moving them would take, without retries.
-    pub requests_planned: u64,
-}
+use crate::step::{Report, Settings, Step};
 
 /// Does one step. Calling it again after it ended, however it ended, is safe: it goes on, or finds that nothing
 /// is left to do.
@@ -191,57 +94,20 @@ pub async fn replicate(
     })
 }
 
-/// Says what [`replicate`] would do. Writes nothing; refuses what it would refuse.
-pub async fn plan(
+/// Everything that is known before the first write.
+pub(crate) struct Prepared {
+    pub(crate) survey: Survey,
+    pub(crate) target: PageBlob,
+    pub(crate) opening: Opening,
+    pub(crate) decision: Decision,
+}
+
+pub(crate) async fn prepare(
     step: &Step,
     client: &Client,
     settings: &Settings,
     progress: &Progress,
-) -> Result<PlanReport> {
-    let Prepared { survey, opening, decision, .. } = prepare(step, client, settings, progress).await?;
-    let (action, resumes_from) = match &decision {
-        Decision::Create => ("create", None),
-        Decision::Begin => ("begin", None),
-        Decision::GoOn(checkpoint) => ("go-on", Some(checkpoint.offset)),
-        Decision::FinishSeal => ("finish-seal", None),
-        Decision::Done(_) => ("done", None),
-    };
-    let mut totals = Totals::default();
-    if matches!(decision, Decision::Create | Decision::Begin | Decision::GoOn(_)) {
-        let mut listing = start_listing(&survey, resume_offset(&decision), settings, progress);
-        let mut planner = Planner::new(settings.plan);
-        let mut chunks = Vec::new();
-        loop {
-            match listing.next().await {
-                Ok(Some(extent)) => planner.push(extent, &mut chunks),
-                Ok(None) => break,
-                Err(error) => return Err(survey.blame(error).await),
-            }
-            chunks.clear();
-        }
-        totals = planner.finish(&mut chunks);
-    }
-    Ok(PlanReport {
-        from: opening.step.from.as_ref().map(ToString::to_string),
-        to: opening.step.to.to_string(),
-        length: opening.length,
-        action,
-        resumes_from,
-        bytes_to_read: totals.bytes_changed + totals.bytes_joined,
-        requests_planned: totals.requests(),
-        totals,
-    })
-}
-
-/// Everything that is known before the first write.
-struct Prepared {
-    survey: Survey,
-    target: PageBlob,
-    opening: Opening,
-    decision: Decision,
-}
-
-async fn prepare(step: &Step, client: &Client, settings: &Settings, progress: &Progress) -> Result<Prepared> {
+) -> Result<Prepared> {
     progress.enter(Phase::Checking);
     if let Some(time) = step.target.snapshot() {
         let why = format!("it names a snapshot ({time}); only the blob itself can be written to");
@@ -285,11 +151,11 @@ fn wish<'a>(survey: &Survey, opening: &'a Opening) -> Wish<'a> {
     }
 }
 
-fn resume_offset(decision: &Decision) -> u64 {
+pub(crate) fn resume_offset(decision: &Decision) -> u64 {
     if let Decision::GoOn(checkpoint) = decision { checkpoint.offset } else { 0 }
 }
 
-fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Listing {
+pub(crate) fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Listing {
     let length = survey.source.length;
     let range = PageRange::new(from, length).ok();
     let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
@@ -367,7 +233,7 @@ async fn write_as_owner(
         return Ok(Outcome { point: base.finish_seal().await?, ..Outcome::default() });
     }
     if decision == Decision::Begin {
-        check_unmodified(base, settings).await?;
+        base::check::unmodified(base, settings.listing).await?;
     }
     let checkpoint = match decision {
         Decision::GoOn(checkpoint) => checkpoint,
@@ -396,7 +262,7 @@ async fn write_as_owner(
         Err(stop) => return Err(stopped(base, survey, opening, stop, reached).await),
     };
     progress.enter(Phase::Sealing);
-    check_footer(base, survey).await?;
+    base::check::footer(base, survey).await?;
     let point = base.seal(written).await?;
     Ok(Outcome {
         point,
@@ -436,60 +302,6 @@ async fn stopped(base: &Base, survey: &Survey, opening: &Opening, stop: Stop, re
         Stop::Miscounted(why) => Error::new(ErrorKind::Corruption, "finish the step", why)
             .next("nothing was sealed; run the same command again, and report this"),
     }
-}
-
-/// A base that is clean at A must equal its last point. A service that cannot tell (or a point that was deleted)
-/// is passed over: the marker and the lease still stand.
-async fn check_unmodified(base: &Base, settings: &Settings) -> Result<()> {
-    let marker = base.marker().await;
-    let Some(point) = marker.point else { return Ok(()) };
-    let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
-    let against = Against::BlobSnapshot(point.clone());
-    let mut changes =
-        Listing::start(base.blob(), &against, Some(whole), marker.length, Vec::new(), settings.listing);
-    let modified = |why: String| {
-        Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
-            .on(base.blob().resource())
-            .next("somebody else wrote to it; copy in full to another blob, which only snapferry writes to"))
-    };
-    match changes.next().await {
-        Ok(None) => Ok(()),
-        Ok(Some(extent)) => {
-            modified(format!("it differs from its last point {point} at bytes {}", extent.range))
-        }
-        Err(error) if error.code() == "BlobOverwritten" => {
-            modified(format!("it was overwritten as a whole after its last point {point}"))
-        }
-        Err(CallError { cause: Cause::Service(reply), .. })
-            if matches!(reply.status, 400 | 404 | 409 | 501) =>
-        {
-            tracing::warn!(
-                status = reply.status,
-                code = reply.code,
-                "could not compare the base with its last point"
-            );
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// No disk can be made of an image without its footer: the most telling page is compared before the seal.
-async fn check_footer(base: &Base, survey: &Survey) -> Result<()> {
-    let Some(footer) = &survey.footer else { return Ok(()) };
-    let length = survey.source.length;
-    let Ok(last) = PageRange::new(length - PAGE, length) else { return Ok(()) };
-    let page = base.blob().read(last, false).await?.concat();
-    if page == *footer {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Corruption,
-        "seal the step",
-        "the last page of the base blob is not the source's VHD footer",
-    )
-    .on(base.blob().resource())
-    .next("nothing was sealed; copy in full to another blob, and report this"))
 }
 
 fn interrupted_early() -> Error {

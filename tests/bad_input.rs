@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use snapferry::azure::Role;
-use snapferry::replicate::Step;
+use snapferry::step::Step;
 use snapferry::{Error, ErrorKind, Remedy};
 use snapferry_emulator::{Call, DiskSnapshot};
 use world::{BASE, CONTAINER, HOUR, MIB, World, noise, raw, snapferry, step, text, url};

@@ -44,10 +44,9 @@ const AZURITE_DIFFERS: &[Difference] = &[
             ("put off a page", "416 Requested Range Not Satisfiable"),
             ("put less than its range", "416 Requested Range Not Satisfiable"),
             ("page list past the end", "416 Requested Range Not Satisfiable"),
-            ("read past the end", "416 Requested Range Not Satisfiable"),
         ],
         accepted: "refused with the right status; only the code is not one of the service",
-        source: "REST: error codes of the Blob service; recorded traffic of the SDKs for InvalidRange",
+        source: "REST: error codes of the Blob service; recorded traffic of the SDKs (InvalidRange of page lists)",
     },
     Difference {
         checks: &[("read at the end", "206 bytes 5242880-5242879/5242880")],

@@ -8,7 +8,7 @@ mod world;
 use std::time::Duration;
 
 use snapferry::azure::{Client, RetryPolicy, Timeouts};
-use snapferry::replicate::Report;
+use snapferry::step::Report;
 use snapferry::{ErrorKind, Result};
 use snapferry_emulator::{BadPageList, BusyText, Call, Config, DiskSnapshot, Fault, FaultKind, Knobs};
 use world::{MIB, World, noise};

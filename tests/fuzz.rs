@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use proptest::prelude::*;
-use snapferry::azure::failure::{ServiceReply, error_elements, scrub};
 use snapferry::azure::page_list::{ListKind, PageListReader};
+use snapferry::azure::reply::{ServiceReply, error_elements, scrub};
 use snapferry::azure::{PlainHttp, Resource, Role};
 use snapferry::range::{Extent, ExtentKind, PAGE, PageRange};
 

@@ -56,7 +56,7 @@ impl SignIn {
             Error::new(
                 ErrorKind::Usage,
                 format!("sign in ({self:?})"),
-                super::failure::scrub(&error.to_string()),
+                super::reply::scrub(&error.to_string()),
             )
         })
     }
@@ -87,7 +87,7 @@ fn service_principal() -> Result<Arc<dyn TokenCredential>> {
             Error::new(
                 ErrorKind::Usage,
                 "sign in as a service principal",
-                super::failure::scrub(&error.to_string()),
+                super::reply::scrub(&error.to_string()),
             )
         })
 }

@@ -10,17 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request as SdkRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::failure::{CallError, CallResult, Cause, ServiceReply};
+use super::failure::{CallError, CallResult, Cause};
 use super::meter::Meter;
 use super::pace::Pace;
+use super::reply::ServiceReply;
 use super::resource::Resource;
 use super::retry::{Retry, RetryPolicy};
 
@@ -150,6 +149,17 @@ impl From<&str> for Secretive {
     }
 }
 
+/// A request as it leaves, but for what the endpoint adds to all of them.
+pub(super) struct Outgoing {
+    pub(super) method: reqwest::Method,
+    /// The whole URL, SAS included.
+    pub(super) url: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<Bytes>,
+    /// Bytes that the reply is expected to hold, for the pace.
+    pub(super) reply_bytes: u64,
+}
+
 /// See the module.
 pub struct Endpoint {
     resource: Resource,
@@ -213,9 +223,7 @@ impl Endpoint {
     /// Makes one attempt and hands back a reply of success, its body unread.
     pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
         let call = request.call;
-        let body_len: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
-        self.pace.admit(body_len.max(request.reply_bytes)).await;
-        let mut headers = self.common_headers(call).await?;
+        let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
             let (text, secret) = match value {
                 Secretive::Plain(text) => (text, false),
@@ -225,24 +233,42 @@ impl Endpoint {
             value.set_sensitive(secret);
             headers.insert(HeaderName::from_static(name), value);
         }
-        let url = self.url(self.resource.base(), &request.query);
-        let mut builder = self.http.request(request.method.clone(), url).headers(headers);
-        if request.method == reqwest::Method::PUT {
-            builder = builder.header(reqwest::header::CONTENT_LENGTH, body_len);
-        }
-        if body_len > 0 {
-            let frames = request.body.clone();
-            let stream = futures::stream::iter(frames.into_iter().map(Ok::<_, std::convert::Infallible>));
-            builder = builder.body(reqwest::Body::wrap_stream(stream));
-        }
-        self.meter.sent(body_len);
-        let response = self.bounded(call, self.timeouts.call, builder.send()).await?;
+        let outgoing = Outgoing {
+            method: request.method.clone(),
+            url: self.url(self.resource.base(), &request.query),
+            headers,
+            body: request.body.clone(),
+            reply_bytes: request.reply_bytes,
+        };
+        let response = self.dispatch(call, outgoing).await?;
         let status = response.status();
         tracing::trace!(call, role = %self.resource.role(), status = status.as_u16(), "reply");
         if status.is_success() {
             return Ok(response);
         }
         Err(self.error(call, Cause::Service(Box::new(self.read_error(response).await))))
+    }
+
+    /// Sends one request, whatever the reply's status: paced, counted, with rights, within its time.
+    pub(super) async fn dispatch(
+        &self,
+        call: &'static str,
+        outgoing: Outgoing,
+    ) -> CallResult<reqwest::Response> {
+        let Outgoing { method, url, mut headers, body, reply_bytes } = outgoing;
+        let length: u64 = body.iter().map(|frame| frame.len() as u64).sum();
+        self.pace.admit(length.max(reply_bytes)).await;
+        headers.extend(self.common_headers(call).await?);
+        if method == reqwest::Method::PUT {
+            headers.insert(reqwest::header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let mut builder = self.http.request(method, url).headers(headers);
+        if length > 0 {
+            let stream = futures::stream::iter(body.into_iter().map(Ok::<_, std::convert::Infallible>));
+            builder = builder.body(reqwest::Body::wrap_stream(stream));
+        }
+        self.meter.sent(length);
+        self.bounded(call, self.timeouts.call, builder.send()).await
     }
 
     /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.
@@ -312,7 +338,7 @@ impl Endpoint {
     }
 
     /// Scheme, host and path, then the SAS as it was given, then our own parameters.
-    fn url(&self, base: &Url, own: &str) -> String {
+    pub(super) fn url(&self, base: &Url, own: &str) -> String {
         let sas = self.resource.query().expose();
         let query = [sas, own].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("&");
         if query.is_empty() { base.to_string() } else { format!("{base}?{query}") }
@@ -346,13 +372,13 @@ impl Endpoint {
         let token = tokio::time::timeout(self.timeouts.call, tokens.get_token(&[scope], None))
             .await
             .map_err(|_| self.error(call, Cause::Token("the sign-in did not answer".to_owned())))?
-            .map_err(|error| self.error(call, Cause::Token(super::failure::scrub(&error.to_string()))))?;
+            .map_err(|error| self.error(call, Cause::Token(super::reply::scrub(&error.to_string()))))?;
         let mut value = self.header_value(call, &format!("Bearer {}", token.token.secret()))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 
-    fn header_value(&self, call: &'static str, text: &str) -> CallResult<HeaderValue> {
+    pub(super) fn header_value(&self, call: &'static str, text: &str) -> CallResult<HeaderValue> {
         HeaderValue::from_str(text).map_err(|_| {
             self.error(call, Cause::Protocol("a header value holds control characters".to_owned()))
         })
@@ -387,93 +413,5 @@ fn describe(error: reqwest::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    super::failure::scrub(&text)
-}
-
-#[async_trait]
-impl HttpClient for Endpoint {
-    /// One attempt of an SDK call. The body is buffered: page data does not come this way.
-    async fn execute_request(&self, request: &SdkRequest) -> azure_core::Result<AsyncRawResponse> {
-        const CALL: &str = "SDK call";
-        self.execute(CALL, request).await.map_err(|error| {
-            azure_core::Error::with_error(azure_core::error::ErrorKind::Io, error, "the call failed")
-        })
-    }
-}
-
-impl Endpoint {
-    async fn execute(&self, call: &'static str, request: &SdkRequest) -> CallResult<AsyncRawResponse> {
-        let Body::Bytes(body) = request.body() else {
-            return Err(self.error(call, Cause::Protocol("the SDK sent a stream".to_owned())));
-        };
-        self.pace.admit(body.len() as u64).await;
-        let mut headers = HeaderMap::new();
-        for (name, value) in request.headers().iter() {
-            if let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) {
-                headers.insert(name, self.header_value(call, value.as_str())?);
-            }
-        }
-        headers.extend(self.common_headers(call).await?);
-        let mut base = request.url().clone();
-        base.set_query(None);
-        let url = self.url(&base, request.url().query().unwrap_or_default());
-        let method = match request.method() {
-            Method::Delete => reqwest::Method::DELETE,
-            Method::Get => reqwest::Method::GET,
-            Method::Head => reqwest::Method::HEAD,
-            Method::Patch => reqwest::Method::PATCH,
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            other => return Err(self.error(call, Cause::Protocol(format!("the SDK used method {other}")))),
-        };
-        let mut builder = self.http.request(method.clone(), url).headers(headers);
-        if method == reqwest::Method::PUT {
-            builder = builder.header(reqwest::header::CONTENT_LENGTH, body.len());
-        }
-        if !body.is_empty() {
-            builder = builder.body(body.clone());
-        }
-        self.meter.sent(body.len() as u64);
-        let response = self.bounded(call, self.timeouts.call, builder.send()).await?;
-        let status = response.status().as_u16();
-        let mut reply_headers = azure_core::http::headers::Headers::new();
-        for (name, value) in response.headers() {
-            if let Ok(value) = value.to_str() {
-                reply_headers.insert(name.as_str().to_owned(), value.to_owned());
-            }
-        }
-        let mut reply = BytesMut::new();
-        let mut stream = response.bytes_stream();
-        while let Some(frame) = self.next_frame(call, &mut stream).await? {
-            reply.extend_from_slice(&frame);
-        }
-        Ok(AsyncRawResponse::from_bytes(status.into(), reply_headers, reply.freeze()))
-    }
-
-    /// Turns an error of the SDK back into ours.
-    pub(crate) fn error_of_sdk(&self, call: &'static str, error: azure_core::Error) -> CallError {
-        if let azure_core::error::ErrorKind::HttpResponse { status, error_code, raw_response } = error.kind()
-        {
-            let headers = raw_response.as_ref().map(|raw| raw.headers());
-            let body = raw_response.as_ref().map(|raw| raw.body().as_ref()).unwrap_or_default();
-            let mut reply = ServiceReply::parse(
-                (*status).into(),
-                |name| {
-                    let name = azure_core::http::headers::HeaderName::from(name.to_owned());
-                    headers.and_then(|headers| headers.get_optional_str(&name))
-                },
-                body,
-            );
-            if reply.code.is_empty()
-                && let Some(code) = error_code
-            {
-                reply.code = super::failure::scrub(code);
-            }
-            return self.error(call, Cause::Service(Box::new(reply)));
-        }
-        match error.into_downcast::<CallError>() {
-            Ok(ours) => CallError { call, ..ours },
-            Err(other) => self.error(call, Cause::Protocol(super::failure::scrub(&other.to_string()))),
-        }
-    }
+    super::reply::scrub(&text)
 }

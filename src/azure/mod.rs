@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! resource   a URL as the user gave it: its SAS is a secret and is kept byte for byte
-//! endpoint   one URL with its connection, time-outs, rights, pace and count; the SDK's transport
+//! endpoint   one URL with its connection, time-outs, rights, pace and count    sdk    as the SDK's transport
 //! page_blob  control calls, through the official SDK
 //! pages      page data: ranged reads, page writes, clears
 //! ranges     page lists and their diff form     page_list  their parser
-//! failure    what the service said, typed       retry      the one layer that repeats a call
+//! failure    how a call fails, judged    reply  what the service said    retry  the one layer that repeats a call
 //! pace       the one place that sleeps          meter      what went over the wire
 //! ```
 
@@ -20,8 +20,10 @@ pub mod page_blob;
 pub mod page_list;
 pub mod pages;
 pub mod ranges;
+pub mod reply;
 pub mod resource;
 pub mod retry;
+mod sdk;
 
 pub use endpoint::{Client, Endpoint, Timeouts};
 pub use failure::{CallError, Cause};

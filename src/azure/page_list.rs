@@ -208,7 +208,7 @@ fn malformed(why: impl Into<String>) -> PageListError {
 /// A connection that breaks, and a document that stops in the middle of a tag, are cut; the rest is malformed.
 fn read_error(error: &quick_xml::Error) -> PageListError {
     match error {
-        quick_xml::Error::Io(why) => PageListError::Cut(super::failure::scrub(&why.to_string())),
+        quick_xml::Error::Io(why) => PageListError::Cut(super::reply::scrub(&why.to_string())),
         quick_xml::Error::Syntax(why) => PageListError::Cut(why.to_string()),
         other => malformed(other.to_string()),
     }

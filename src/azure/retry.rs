@@ -120,7 +120,7 @@ impl Retry<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::failure::ServiceReply;
+    use super::super::reply::ServiceReply;
     use super::super::resource::{PlainHttp, Resource, Role};
     use super::*;
 

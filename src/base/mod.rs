@@ -17,6 +17,7 @@
 //! raised, which refuses late page writes, and the lease goes on under another id, which refuses late
 //! checkpoints. So nothing changes between the last acknowledged write and the point.
 
+pub(crate) mod check;
 pub mod decide;
 pub mod lease;
 pub mod marker;

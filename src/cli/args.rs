@@ -11,7 +11,7 @@ use snapferry_emulator::{Fault, Link};
 
 use super::settings::{parse_rate, parse_requests, parse_size};
 use crate::azure::credentials::SignIn;
-use crate::azure::failure::scrub;
+use crate::azure::reply::scrub;
 use crate::error::ErrorKind;
 
 const EXAMPLES: &str = "\

@@ -5,9 +5,11 @@ use tokio_util::sync::CancellationToken;
 use super::args::{CopyArgs, StepArgs};
 use super::output::{Output, size};
 use super::{progress, settings};
+use crate::dry_run;
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::replicate::{self, PlanReport, Report};
+use crate::replicate::replicate;
+use crate::step::{PlanReport, Report};
 
 pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
     if args.dry_run {
@@ -18,7 +20,7 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
     let step = settings::step(&args.step)?;
     let client = settings::client(&args.step, &step)?;
     let counters = Progress::default();
-    let work = replicate::replicate(&step, &client, &settings, &counters, cancel);
+    let work = replicate(&step, &client, &settings, &counters, cancel);
     let report = progress::show(&counters, output.progress, work).await?;
     output.result(&report, &describe(&report))
 }
@@ -28,7 +30,7 @@ pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
     let step = settings::step(&args)?;
     let client = settings::client(&args, &step)?;
     let counters = Progress::default();
-    let work = replicate::plan(&step, &client, &settings, &counters);
+    let work = dry_run::plan(&step, &client, &settings, &counters);
     let report = progress::show(&counters, output.progress, work).await?;
     output.result(&report, &describe_plan(&report))
 }

@@ -13,7 +13,8 @@ use super::progress;
 use crate::azure::{Client, PageBlob, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::replicate::{Report, Settings, Step, replicate};
+use crate::replicate::replicate;
+use crate::step::{Report, Settings, Step};
 use crate::verify::compare;
 
 const MIB: u64 = 1 << 20;

@@ -9,7 +9,7 @@ use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
 use crate::range::PAGE;
-use crate::replicate::{Settings, Step};
+use crate::step::{Settings, Step};
 
 /// Variables of the environment that mean something. Any other with our prefix is a mistake, and a mistake in
 /// the environment of a scheduler is not seen by anybody.

@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use snapferry::dry_run::plan;
 use snapferry::progress::Progress;
-use snapferry::replicate::{PlanReport, Report, Settings, Step, plan, replicate};
+use snapferry::replicate::replicate;
+use snapferry::step::{PlanReport, Report, Settings, Step};
 use snapferry_emulator::{Account, BlobView, Config, Disk, DiskSnapshot, Emulator};
 use tokio_util::sync::CancellationToken;
 

@@ -1,0 +1,106 @@
+//! A step: what is asked for, how it is to be done, and what came of it.
+
+use serde::Serialize;
+
+use crate::azure::{Caps, Resource};
+use crate::base::lease::LeaseOptions;
+use crate::base::points::Point;
+use crate::copy::CopyOptions;
+use crate::diff::ListingOptions;
+use crate::plan::{PlanOptions, Totals};
+
+/// The three URLs of a step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The snapshot to copy.
+    pub source: Resource,
+    /// The snapshot at which the base is clean; `None` copies in full.
+    pub previous: Option<Resource>,
+    /// The base blob.
+    pub target: Resource,
+}
+
+/// How a step is done. The defaults suit one page blob of an ordinary account.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How extents become chunks.
+    pub plan: PlanOptions,
+    /// Zeros inside a chunk that are not sent as bytes, from this length on.
+    pub zero_run: u64,
+    /// How chunks are moved.
+    pub copy: CopyOptions,
+    /// How page lists are asked for.
+    pub listing: ListingOptions,
+    /// How the lease is held.
+    pub lease: LeaseOptions,
+    /// Caps on each side: on what is read from the source, and on what is written to the target.
+    pub caps: Caps,
+    /// Tell snapshots apart by their time alone: for a disk whose export moved to another host.
+    pub across_hosts: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            plan: PlanOptions::default(),
+            zero_run: 64 << 10,
+            copy: CopyOptions::default(),
+            listing: ListingOptions::default(),
+            lease: LeaseOptions::default(),
+            caps: Caps::default(),
+            across_hosts: false,
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The snapshot that the step began at; `None` for a full copy.
+    pub from: Option<String>,
+    /// The snapshot that was copied.
+    pub to: String,
+    /// Its length in bytes, footer included.
+    pub length: u64,
+    /// Whether the step was sealed before, so that nothing was done.
+    pub already_sealed: bool,
+    /// The byte from which an interrupted run was taken up.
+    pub resumed_from: Option<u64>,
+    /// What was planned in this run.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Bytes of the source that were sent to the target, each once.
+    pub bytes_sent: u64,
+    /// Bytes that are zero in the source and were not sent.
+    pub bytes_zero: u64,
+    /// Requests to both sides, retries included.
+    pub requests: u64,
+    /// Of those, attempts that were made again.
+    pub retries: u64,
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// The point.
+    pub point: Point,
+}
+
+/// What a step would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanReport {
+    /// The snapshot that the step would begin at; `None` for a full copy.
+    pub from: Option<String>,
+    /// The snapshot that would be copied.
+    pub to: String,
+    /// Its length in bytes, footer included.
+    pub length: u64,
+    /// `create`, `begin`, `go-on`, `finish-seal` or `done`.
+    pub action: &'static str,
+    /// The byte from which an interrupted run would be taken up.
+    pub resumes_from: Option<u64>,
+    /// Sums over the plan.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Bytes that would be read from the source: changed and joined.
+    pub bytes_to_read: u64,
+    /// Requests that moving them would take, without retries.
+    pub requests_planned: u64,
+}
