@@ -13,9 +13,13 @@ mod pages;
 #[path = "conformance/suite.rs"]
 mod suite;
 
-use judges::{ACCOUNT, Azurite, FAR_AWAY, Judge, account_sas};
+use std::sync::{Arc, Mutex};
+
+use judges::{ACCOUNT, Azurite, FAR_AWAY, Judge, account_sas, container_sas};
+use snapferry::azure::{Against, Metadata};
 use snapferry_emulator::{Config, Emulator};
-use suite::{CONTAINER, Suite, answered};
+use suite::{A, B, CONTAINER, Suite, answered, connect, fence, put, range, said};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Checks in which Azurite does not do what Azure does.
 pub struct Difference {
@@ -148,4 +152,65 @@ async fn azurite_does_what_azure_does_but_for_the_differences_in_the_table() {
     }
     let azurite = Azurite::start().await;
     run(&Suite::new(azurite.account_url(), true)).await;
+}
+
+/// Servers may refuse a request that tells its length twice, and Azurite does; the emulator does not.
+#[tokio::test]
+async fn no_request_has_a_header_twice() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/{ACCOUNT}/{CONTAINER}/blob", listener.local_addr().unwrap());
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let server = tokio::spawn(refuse_all(listener, Arc::clone(&heads)));
+
+    let blob = connect(&format!("{url}?{}", container_sas(CONTAINER, "rcwdl", FAR_AWAY)));
+    let (none, own, page) = (Metadata::new(), fence(A, 1), range(0, 512));
+    let refused = [
+        said(blob.properties().await),
+        said(blob.create(512, 1, &none).await),
+        said(blob.resize(512, A).await),
+        said(blob.raise_sequence_number(2, A).await),
+        said(blob.acquire_lease(A, 60).await),
+        said(blob.renew_lease(A).await),
+        said(blob.change_lease(A, B).await),
+        said(blob.release_lease(A).await),
+        said(blob.break_lease().await),
+        said(blob.set_metadata(&none, A).await),
+        said(blob.snapshot(&none, A, "\"0x1\"").await),
+        said(blob.snapshots().await),
+        said(blob.delete_with_snapshots(Some(A)).await),
+        said(blob.clear_pages(page, &own).await),
+        put(&blob, 0, &[1; 512], &own).await,
+        said(blob.read_once(page, true).await.map(drop)),
+        said(blob.page_list_once(page, &Against::Nothing, None).await.map(drop)),
+    ];
+    server.abort();
+    assert_eq!(refused.map(|said| said.trim_end().to_owned()), std::array::from_fn(|_| "403".to_owned()));
+    let heads = heads.lock().unwrap();
+    assert_eq!(heads.len(), 17);
+    for head in heads.iter() {
+        let mut names: Vec<&str> =
+            head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| !pair[0].eq_ignore_ascii_case(pair[1])), "{head}");
+    }
+}
+
+/// Keeps the head of every request, and refuses it.
+async fn refuse_all(listener: tokio::net::TcpListener, heads: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while connection.read_buf(&mut request).await.unwrap() > 0 {
+            let text = String::from_utf8_lossy(&request);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            // All bodies here are one page, of bytes that are text.
+            if head.contains("x-ms-page-write: update") && body.len() < 512 {
+                continue;
+            }
+            heads.lock().unwrap().push(head.to_owned());
+            break;
+        }
+        let reply = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        connection.write_all(reply).await.unwrap();
+    }
 }

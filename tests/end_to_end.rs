@@ -25,6 +25,8 @@ const GROWN: u64 = 96 * MIB;
 /// Where the file system begins: a disk has a partition table before it.
 const PARTITION: u64 = MIB;
 const BLOCK: u64 = 4096;
+/// In Azurite.
+const CONTAINER: &str = "points";
 
 /// A raw disk with a file system, and what must be in it.
 struct Machine {
@@ -74,7 +76,7 @@ impl Machine {
         let block = BLOCK.to_string();
         Judge::Mke2fs
             .run(["-q", "-t", "ext4", "-b", &block, "-E", &offset, "-d", tree, disk, &size])
-            .is_good();
+            .accepted();
         machine
     }
 
@@ -96,26 +98,26 @@ impl Machine {
 
     /// Changes the file system: writes, replaces (`Some`) and removes (`None`) files. Makes folders that are new.
     fn change(&mut self, changes: Vec<(&str, Option<Vec<u8>>)>) {
-        let mut commands = String::new();
+        let mut commands = Vec::new();
         for (number, (name, content)) in changes.into_iter().enumerate() {
             if self.files.get(name).is_some_and(Option::is_some) {
-                commands += &format!("rm \"{name}\"\n");
+                commands.push(format!("rm \"{name}\""));
             }
             if let Some(content) = &content {
                 let folder = name.rsplit_once('/').unwrap().0;
                 if !self.files.keys().any(|known| known.starts_with(&format!("{folder}/"))) {
-                    commands += &format!("mkdir \"{folder}\"\n");
+                    commands.push(format!("mkdir \"{folder}\""));
                 }
                 let path = self.folder.path().join(format!("new-{number}"));
                 std::fs::write(&path, content).unwrap();
-                commands += &format!("write {} \"{name}\"\n", path.display());
+                commands.push(format!("write {} \"{name}\"", path.display()));
             }
             self.files.insert(name.to_owned(), content);
         }
         let script = self.folder.path().join("commands");
-        std::fs::write(&script, commands).unwrap();
+        std::fs::write(&script, commands.join("\n") + "\n").unwrap();
         let disk = Self::file_system(&self.disk);
-        let verdict = Judge::Debugfs.run(["-w", "-f", script.to_str().unwrap(), &disk]).is_good();
+        let verdict = Judge::Debugfs.run(["-w", "-f", script.to_str().unwrap(), &disk]).accepted();
         // A command that failed shows there alone.
         assert_eq!(verdict.stderr.lines().count(), 1, "{verdict:?}");
     }
@@ -123,7 +125,7 @@ impl Machine {
     /// Removes a file as a guest does that discards: its blocks are given back to the disk. Returns them.
     fn trim(&mut self, name: &str) -> Vec<Range<u64>> {
         let disk = Self::file_system(&self.disk);
-        let blocks = Judge::Debugfs.run(["-R", &format!("blocks {name}"), &disk]).is_good().text();
+        let blocks = Judge::Debugfs.run(["-R", &format!("blocks {name}"), &disk]).accepted().text();
         let mut runs: Vec<Range<u64>> = Vec::new();
         for block in blocks.split_whitespace().map(|block| block.parse::<u64>().unwrap()) {
             let start = PARTITION + block * BLOCK;
@@ -181,7 +183,7 @@ impl Machine {
         self.partition(GROWN);
         if Judge::Resize2fs.is_here() {
             let size = format!("{}k", (GROWN - PARTITION) / 1024);
-            Judge::Resize2fs.run([&Self::file_system(&self.disk), &size]).is_good();
+            Judge::Resize2fs.run([&Self::file_system(&self.disk), &size]).accepted();
         }
         self.change(vec![
             ("/data/kept", None),
@@ -201,7 +203,7 @@ impl Machine {
 }
 
 fn assert_consistent(disk: &Path) {
-    Judge::E2fsck.run(["-fn", &Machine::file_system(disk)]).is_good();
+    Judge::E2fsck.run(["-fn", &Machine::file_system(disk)]).accepted();
 }
 
 fn path_text(path: &Path) -> &str {
@@ -239,18 +241,20 @@ fn judge(moment: &Moment, vhd: &Path) {
     assert_eq!(std::fs::metadata(vhd).unwrap().len(), length);
     assert!(footer(vhd) == moment.snapshot.read(length - 512, 512), "the footer is not the source's");
 
-    let info = Judge::QemuImg.run(["info", "-f", "vpc", "--output", "json", path_text(vhd)]).is_good();
+    let info = Judge::QemuImg.run(["info", "-f", "vpc", "--output", "json", path_text(vhd)]).accepted();
     let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
     assert_eq!((&info["format"], &info["virtual-size"]), (&"vpc".into(), &(length - 512).into()));
     let raw = path_text(&moment.raw);
-    Judge::QemuImg.run(["compare", "-f", "vpc", "-F", "raw", path_text(vhd), raw]).is_good();
+    Judge::QemuImg.run(["compare", "-f", "vpc", "-F", "raw", path_text(vhd), raw]).accepted();
 
     let restored = vhd.with_extension("raw");
-    Judge::QemuImg.run(["convert", "-f", "vpc", "-O", "raw", path_text(vhd), path_text(&restored)]).is_good();
+    Judge::QemuImg
+        .run(["convert", "-f", "vpc", "-O", "raw", path_text(vhd), path_text(&restored)])
+        .accepted();
     assert_consistent(&restored);
     for (name, content) in &moment.files {
         let disk = Machine::file_system(&restored);
-        let verdict = Judge::Debugfs.run(["-R", &format!("cat \"{name}\""), &disk]).is_good();
+        let verdict = Judge::Debugfs.run(["-R", &format!("cat \"{name}\""), &disk]).accepted();
         match content {
             Some(content) => assert!(verdict.stdout == *content, "{name} differs: {}", verdict.stderr),
             None => assert!(verdict.stderr.contains("File not found"), "{name} is still there"),
@@ -285,7 +289,7 @@ async fn every_point_of_a_real_disk_is_the_disk_of_its_day() {
     let (raw, original) = (path_text(&machine.disk), path_text(&vhd));
     Judge::QemuImg
         .run([&["convert", "-f", "raw", "-O", "vpc"], &fixed[..], &[raw, original]].concat())
-        .is_good();
+        .accepted();
     let disk = world.source.load_vhd("disk", &vhd).unwrap();
     let target = world.target_url();
     let moments = machine.live(&world, &disk, &target).await;
@@ -308,7 +312,6 @@ async fn a_target_that_others_wrote_holds_every_point_of_a_real_disk() {
     if !judges::are_here(&needed, "that points are made in a service that this project did not write") {
         return;
     }
-    const CONTAINER: &str = "points";
     let azurite = Azurite::start().await;
     let container = format!("{}/{CONTAINER}", azurite.account_url());
     let create = format!("{container}?restype=container&{}", account_sas("c", FAR_AWAY));

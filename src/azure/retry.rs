@@ -1,4 +1,4 @@
-//! The one retry layer: every call to Azure goes through [`Retry::run`], and nothing else repeats a call.
+//! The one retry layer: every call to Azure goes through `Retry::run`, and nothing else repeats a call.
 //!
 //! **What is repeated:** what [`Class::Passes`](super::failure::Class::Passes): no connection, no complete
 //! reply within the time-outs, 408, 429, 500, 502, 503, 504, a server-side copy whose *source* was busy, and
@@ -15,7 +15,7 @@
 //! **Is it safe?** Every call that is repeated is idempotent: reads; page writes (each page has the same
 //! bytes in all attempts of a run, and a late duplicate of an older run is refused by lease and generation);
 //! Put Blob (only if there is none; the marker in it tells whose it is); lease calls with our own proposed id;
-//! set calls with absolute values. Snapshot Blob is not: it goes through [`Retry::run_certain`], which repeats
+//! set calls with absolute values. Snapshot Blob is not: it goes through `Retry::run_certain`, which repeats
 //! it only after a reply that proves that nothing was done, and its caller looks before it tries again.
 
 use std::time::Duration;

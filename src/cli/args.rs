@@ -100,13 +100,13 @@ behind the container's path to get a --target:
 /// The URLs of a step, and how it is done.
 #[derive(Debug, clap::Args)]
 pub struct StepArgs {
-    /// SAS URL of the snapshot to copy [URL, @FILE or -]
+    /// SAS URL of the snapshot to copy (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: String,
-    /// SAS URL of the snapshot that the base blob is clean at; leave it out to copy in full [URL, @FILE or -]
+    /// SAS URL of the snapshot that the base blob is clean at; leave it out to copy in full (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_PREVIOUS", hide_env_values = true, value_name = "URL")]
     pub previous: Option<String>,
-    /// The base blob: URL with a SAS, or without one to sign in with Entra [URL, @FILE or -]
+    /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
     /// Longest chunk, at most 4MiB
@@ -187,7 +187,7 @@ pub struct AccessArgs {
 /// A base blob.
 #[derive(Debug, clap::Args)]
 pub struct TargetArgs {
-    /// The base blob: URL with a SAS, or without one to sign in with Entra [URL, @FILE or -]
+    /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
     /// How long one call may go on failing before the command ends

@@ -103,7 +103,7 @@ pub struct Verdict {
 impl Verdict {
     /// Fails unless the judge's exit status is that of consent.
     #[track_caller]
-    pub fn is_good(self) -> Self {
+    pub fn accepted(self) -> Self {
         let shown = String::from_utf8_lossy(&self.stdout);
         assert!(self.code == Some(0), "{}: {:?}\n{shown}\n{}", self.command, self.code, self.stderr);
         self
