@@ -1,6 +1,6 @@
 //! The one retry layer: every call to Azure goes through `Retry::run`, and nothing else repeats a call.
 //!
-//! **What is repeated:** what [`Class::Passes`](super::failure::Class::Passes): no connection, no complete
+//! **What is repeated:** what [`Class::Passes`]: no connection, no complete
 //! reply within the time-outs, 408, 429, 500, 502, 503, 504, a server-side copy whose *source* was busy, and
 //! bytes that did not match their checksum. Everything else ends the call at once.
 //!

@@ -110,8 +110,8 @@ pub async fn listing_pages(suite: &Suite) {
     suite.check("page list of a range", "512..1024 2048..2560", part);
     let empty = listed(&blob, range(4096, 8192), &Against::Nothing).await;
     suite.check("page list of a range without pages", "", empty);
-    let past = listed(&blob, range(8192, 9216), &Against::Nothing).await;
-    suite.check("page list past the end", "416 InvalidRange", past);
+    let beyond = listed(&blob, range(8192, 9216), &Against::Nothing).await;
+    suite.check("page list past the end", "416 InvalidRange", beyond);
     put(&blob, 4096, &noise(4, 512), &own).await;
     let joined = listed(&blob, whole, &Against::Nothing).await;
     suite.check("neighbours in a page list", "0..1024 2048..2560 3072..4608", joined);
