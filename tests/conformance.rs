@@ -184,9 +184,9 @@ async fn no_request_has_a_header_twice() {
         said(blob.page_list_once(page, &Against::Nothing, None).await.map(drop)),
     ];
     server.abort();
-    assert_eq!(refused.map(|said| said.trim_end().to_owned()), std::array::from_fn(|_| "403".to_owned()));
+    assert!(refused.iter().all(|said| said == "403"), "{refused:?}");
     let heads = heads.lock().unwrap();
-    assert_eq!(heads.len(), 17);
+    assert_eq!(heads.len(), refused.len());
     for head in heads.iter() {
         let mut names: Vec<&str> =
             head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();

@@ -8,7 +8,7 @@ use snapferry_emulator::{Config, Emulator};
 
 use crate::judges::{ACCOUNT, FAR_AWAY, LONG_AGO, container_sas};
 use crate::suite::{
-    A, B, CONTAINER, Suite, answered, changed, connect, fence, holds, metadata, put, range, said,
+    A, B, CONTAINER, NEVER, Suite, answered, changed, connect, fence, holds, metadata, put, range, said,
 };
 use crate::world::{self, noise};
 
@@ -129,7 +129,7 @@ pub async fn metadata_and_snapshots(suite: &Suite) {
         azure,
         format!("{} bytes, number {}, {:?}", kept.length, kept.sequence_number, kept.metadata),
     );
-    let absent = suite.snapshot("sealed", "2020-01-01T00:00:00.0000000Z");
+    let absent = suite.snapshot("sealed", NEVER);
     suite.check("properties of no snapshot", "404 BlobNotFound", said(absent.properties().await));
 
     // Azurite names snapshots by the millisecond.

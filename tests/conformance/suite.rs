@@ -17,6 +17,9 @@ pub const CONTAINER: &str = "conformance";
 pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 pub const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
 
+/// The time of no snapshot.
+pub const NEVER: &str = "2020-01-01T00:00:00.0000000Z";
+
 pub struct Suite {
     /// `http://127.0.0.1:PORT/account`.
     pub account: String,
@@ -126,7 +129,7 @@ pub type Headers<'a> = &'a [(&'static str, &'a str)];
 pub fn said<T>(result: CallResult<T>) -> String {
     match result.map_err(|error| error.cause) {
         Ok(_) => "done".to_owned(),
-        Err(Cause::Service(reply)) => format!("{} {}", reply.status, reply.code),
+        Err(Cause::Service(reply)) => format!("{} {}", reply.status, reply.code).trim_end().to_owned(),
         Err(Cause::Corrupt(_)) => "corrupt".to_owned(),
         Err(other) => other.to_string(),
     }
