@@ -285,7 +285,7 @@ impl Lister {
     async fn request(&self, position: &mut Position) -> CallResult<Ended> {
         let state = tokio::sync::Mutex::new(position);
         self.blob
-            .repeat_list(|| async {
+            .repeat_attempt(|| async {
                 let mut position = state.lock().await;
                 let start = position.rest.start();
                 let mut at = start;

@@ -1,6 +1,7 @@
 //! The dry run: the same survey, decision, listing and plan as a step, without the copy.
 
 use crate::azure::Client;
+use crate::base;
 use crate::base::decide::Decision;
 use crate::error::Result;
 use crate::plan::{Planner, Totals};
@@ -8,14 +9,15 @@ use crate::progress::Progress;
 use crate::replicate::{Prepared, prepare, resume_offset, start_listing};
 use crate::step::{PlanReport, Settings, Step};
 
-/// Says what [`replicate`](crate::replicate::replicate) would do. Writes nothing; refuses what it would refuse.
+/// Says what [`replicate`](crate::replicate::replicate) would do. Writes nothing; refuses what it would refuse, but for a lease that
+/// somebody holds.
 pub async fn plan(
     step: &Step,
     client: &Client,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<PlanReport> {
-    let Prepared { survey, opening, decision, .. } = prepare(step, client, settings, progress).await?;
+    let Prepared { survey, target, opening, decision } = prepare(step, client, settings, progress).await?;
     let (action, resumes_from) = match &decision {
         Decision::Create => ("create", None),
         Decision::Begin => ("begin", None),
@@ -23,6 +25,11 @@ pub async fn plan(
         Decision::FinishSeal => ("finish-seal", None),
         Decision::Done(_) => ("done", None),
     };
+    if decision == Decision::Begin
+        && let Some(marker) = base::look(&target).await?.marker
+    {
+        base::check::unmodified(&target, &marker, settings.listing).await?;
+    }
     let mut totals = Totals::default();
     if matches!(decision, Decision::Create | Decision::Begin | Decision::GoOn(_)) {
         let mut listing = start_listing(&survey, resume_offset(&decision), settings, progress);

@@ -56,6 +56,8 @@ pub enum ErrorKind {
     Output,
     /// Plain http to a host that is not this machine.
     Insecure,
+    /// The service refuses because of the state of the blob or the account: immutability, limits, a pending copy.
+    Refused,
     /// Ended by the user.
     Interrupted,
 }
@@ -73,7 +75,7 @@ pub enum Remedy {
 
 impl ErrorKind {
     /// Every kind, in the order of the exit codes.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Internal,
         Self::Usage,
         Self::AccessDenied,
@@ -97,6 +99,7 @@ impl ErrorKind {
         Self::Protocol,
         Self::Output,
         Self::Insecure,
+        Self::Refused,
         Self::Interrupted,
     ];
 
@@ -126,6 +129,7 @@ impl ErrorKind {
             Self::Protocol => 21,
             Self::Output => 22,
             Self::Insecure => 23,
+            Self::Refused => 24,
             Self::Interrupted => 130,
         }
     }
@@ -156,6 +160,7 @@ impl ErrorKind {
             Self::Protocol => "protocol",
             Self::Output => "output",
             Self::Insecure => "insecure",
+            Self::Refused => "refused",
             Self::Interrupted => "interrupted",
         }
     }
@@ -164,7 +169,9 @@ impl ErrorKind {
     pub fn remedy(self) -> Remedy {
         match self {
             Self::Internal | Self::Protocol => Remedy::Bug,
-            Self::LeaseHeld | Self::Unavailable | Self::Corruption | Self::Interrupted => Remedy::Passes,
+            Self::LeaseHeld | Self::LeaseLost | Self::Unavailable | Self::Corruption | Self::Interrupted => {
+                Remedy::Passes
+            }
             _ => Remedy::NeedsUser,
         }
     }

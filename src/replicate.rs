@@ -202,18 +202,10 @@ async fn write(
             write_as_owner(&mut base, survey, opening, decision, &mut listing, settings, progress, cancel)
                 .await
         }
-        Ok(_) => Err(Error::new(
-            ErrorKind::LeaseHeld,
-            "take over the base blob",
-            "another run moved it on between the first look and the lease",
-        )
-        .on(target.resource())
-        .next("run the same command again")),
+        Ok(_) => Err(base::moved_on(target)),
         Err(error) => Err(error.on(target.resource())),
     };
-    if let Err(error) = base.release().await {
-        tracing::debug!(cause = %error.cause, "the lease was not released: it lapses within a minute");
-    }
+    base.farewell().await;
     outcome
 }
 
@@ -233,7 +225,11 @@ async fn write_as_owner(
         return Ok(Outcome { point: base.finish_seal().await?, ..Outcome::default() });
     }
     if decision == Decision::Begin {
-        base::check::unmodified(base, settings.listing).await?;
+        let marker = base.marker().await;
+        tokio::select! {
+            unmodified = base::check::unmodified(base.blob(), &marker, settings.listing) => unmodified?,
+            () = cancel.cancelled() => return Err(interrupted_early()),
+        }
     }
     let checkpoint = match decision {
         Decision::GoOn(checkpoint) => checkpoint,

@@ -40,7 +40,7 @@ pub async fn compare(one: &PageBlob, other: &PageBlob, parallel: usize) -> Resul
 }
 
 async fn compare_chunk(one: &PageBlob, other: &PageBlob, range: PageRange) -> CallResult<Option<u64>> {
-    let (one, other) = futures::try_join!(one.read(range, false), other.read(range, false))?;
+    let (one, other) = futures::try_join!(one.read(range), other.read(range))?;
     let (one, other) = (one.concat(), other.concat());
     if one == other {
         return Ok(None);

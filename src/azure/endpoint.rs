@@ -22,6 +22,7 @@ use super::pace::Pace;
 use super::reply::ServiceReply;
 use super::resource::Resource;
 use super::retry::{Retry, RetryPolicy};
+use super::tokens::Tokens;
 
 /// The service version that every request asks for: the newest with recorded traffic behind the facts that
 /// this client is built on.
@@ -32,8 +33,6 @@ const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
 /// Scope of tokens for disks that demand SAS and token together. The two slashes are meant: the audience ends
 /// in one (azcopy asks for the same).
 const DISK_SCOPE: &str = "https://disk.azure.com//.default";
-/// What the challenge of such a disk names.
-const DISK_AUDIENCE: &str = "https://disk.azure.com/";
 
 /// How long each part of an attempt may take. No attempt is without a limit.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +66,7 @@ pub struct Client {
     /// Limits of one call.
     pub retry: RetryPolicy,
     /// Where Entra tokens come from, when a URL has no SAS or a disk demands both.
-    pub tokens: Option<Arc<dyn TokenCredential>>,
+    pub tokens: Option<Tokens>,
 }
 
 impl fmt::Debug for Client {
@@ -106,7 +105,7 @@ impl Client {
             loopback: build(reqwest::Client::builder().no_proxy())?,
             timeouts,
             retry,
-            tokens,
+            tokens: tokens.map(Tokens::new),
         })
     }
 }
@@ -158,6 +157,8 @@ pub(super) struct Outgoing {
     pub(super) body: Vec<Bytes>,
     /// Bytes that the reply is expected to hold, for the pace.
     pub(super) reply_bytes: u64,
+    /// Control calls do not wait for their turn: a lease that is renewed too late is lost. They are counted.
+    pub(super) waits: bool,
 }
 
 /// See the module.
@@ -166,7 +167,7 @@ pub struct Endpoint {
     http: reqwest::Client,
     timeouts: Timeouts,
     retry: RetryPolicy,
-    tokens: Option<Arc<dyn TokenCredential>>,
+    tokens: Option<Tokens>,
     bearer: AtomicU8,
     pace: Arc<Pace>,
     meter: Arc<Meter>,
@@ -214,8 +215,7 @@ impl Endpoint {
     /// Whether this disk demands a token besides the SAS, as far as is known; remembers it when `error` says so.
     pub(crate) fn learns_to_send_token(&self, error: &CallError) -> bool {
         let Cause::Service(reply) = &error.cause else { return false };
-        let asked = reply.challenge.as_deref().is_some_and(|challenge| challenge.contains(DISK_AUDIENCE));
-        asked
+        reply.wants_disk_token
             && self.tokens.is_some()
             && self.bearer.swap(Bearer::Disk as u8, Ordering::Relaxed) != Bearer::Disk as u8
     }
@@ -239,6 +239,7 @@ impl Endpoint {
             headers,
             body: request.body.clone(),
             reply_bytes: request.reply_bytes,
+            waits: true,
         };
         let response = self.dispatch(call, outgoing).await?;
         let status = response.status();
@@ -255,9 +256,13 @@ impl Endpoint {
         call: &'static str,
         outgoing: Outgoing,
     ) -> CallResult<reqwest::Response> {
-        let Outgoing { method, url, mut headers, body, reply_bytes } = outgoing;
+        let Outgoing { method, url, mut headers, body, reply_bytes, waits } = outgoing;
         let length: u64 = body.iter().map(|frame| frame.len() as u64).sum();
-        self.pace.admit(length.max(reply_bytes)).await;
+        if waits {
+            self.pace.admit(length.max(reply_bytes)).await;
+        } else {
+            self.pace.count_request();
+        }
         headers.extend(self.common_headers(call).await?);
         if method == reqwest::Method::PUT {
             headers.insert(reqwest::header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -296,9 +301,19 @@ impl Endpoint {
                 Err(self.error(call, Cause::Corrupt(why)))
             }
         };
-        tokio::time::timeout(self.timeouts.call, reading)
+        self.within_call(call, reading).await
+    }
+
+    /// Ends what takes longer than a call may.
+    pub(super) async fn within_call<T>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = CallResult<T>>,
+    ) -> CallResult<T> {
+        let limit = self.timeouts.call;
+        tokio::time::timeout(limit, work)
             .await
-            .unwrap_or_else(|_| Err(self.error(call, self.too_slow(self.timeouts.call))))
+            .unwrap_or_else(|_| Err(self.error(call, self.too_slow(limit))))
     }
 
     /// The next piece of a body, or `None` at its end. Fails when none comes for the stall time.
@@ -325,15 +340,17 @@ impl Endpoint {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let mut body = BytesMut::new();
-        let mut stream = response.bytes_stream();
-        while let Ok(Ok(Some(frame))) =
-            tokio::time::timeout(self.timeouts.stall, self.next_frame("error reply", &mut stream)).await
-        {
-            body.extend_from_slice(&frame);
-            if body.len() > MOST {
-                break;
+        let reading = async {
+            let mut stream = response.bytes_stream();
+            while let Ok(Some(frame)) = self.next_frame("error reply", &mut stream).await {
+                body.extend_from_slice(&frame);
+                if body.len() > MOST {
+                    break;
+                }
             }
-        }
+        };
+        // What came in time tells enough.
+        let _ = tokio::time::timeout(self.timeouts.stall, reading).await;
         ServiceReply::parse(status, |name| headers.get(name).and_then(|value| value.to_str().ok()), &body)
     }
 
@@ -369,11 +386,11 @@ impl Endpoint {
             let why = "the URL has no SAS, and no sign-in was given".to_owned();
             return Err(self.error(call, Cause::Token(why)));
         };
-        let token = tokio::time::timeout(self.timeouts.call, tokens.get_token(&[scope], None))
-            .await
-            .map_err(|_| self.error(call, Cause::Token("the sign-in did not answer".to_owned())))?
-            .map_err(|error| self.error(call, Cause::Token(super::reply::scrub(&error.to_string()))))?;
-        let mut value = self.header_value(call, &format!("Bearer {}", token.token.secret()))?;
+        let token = tokens.get(scope, self.timeouts.call).await.map_err(|none| {
+            let cause = if none.had_before { Cause::TokenRefresh(none.why) } else { Cause::Token(none.why) };
+            self.error(call, cause)
+        })?;
+        let mut value = self.header_value(call, &format!("Bearer {token}"))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }

@@ -25,6 +25,8 @@ pub enum Cause {
     Protocol(String),
     /// No token could be had.
     Token(String),
+    /// No new token could be had where there was one before.
+    TokenRefresh(String),
 }
 
 /// One call that failed, after as many attempts as its budget allowed.
@@ -61,7 +63,9 @@ impl CallError {
     /// Judges the failure. The retry layer repeats exactly what [`Class::Passes`].
     pub fn class(&self) -> Class {
         match &self.cause {
-            Cause::Connect(_) | Cause::Broken(_) | Cause::Corrupt(_) => Class::Passes,
+            Cause::Connect(_) | Cause::Broken(_) | Cause::Corrupt(_) | Cause::TokenRefresh(_) => {
+                Class::Passes
+            }
             Cause::Protocol(_) => Class::Bug,
             Cause::Token(_) => Class::NeedsUser,
             Cause::Service(reply) => reply.class(),
@@ -85,7 +89,7 @@ impl CallError {
         match &self.cause {
             Cause::Service(reply) => reply.status >= 500 && reply.status != 503,
             Cause::Broken(_) | Cause::Corrupt(_) => true,
-            Cause::Connect(_) | Cause::Protocol(_) | Cause::Token(_) => false,
+            Cause::Connect(_) | Cause::Protocol(_) | Cause::Token(_) | Cause::TokenRefresh(_) => false,
         }
     }
 
@@ -143,7 +147,7 @@ impl fmt::Display for Cause {
             Self::Broken(why) => write!(f, "no complete reply: {why}"),
             Self::Corrupt(why) => write!(f, "bytes were changed on the way: {why}"),
             Self::Protocol(why) => write!(f, "the reply is not what the protocol allows: {why}"),
-            Self::Token(why) => write!(f, "no token: {why}"),
+            Self::Token(why) | Self::TokenRefresh(why) => write!(f, "no token: {why}"),
         }
     }
 }
@@ -161,7 +165,7 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let kind = match &error.cause {
             Cause::Service(reply) => service_kind(reply, error.role),
-            Cause::Connect(_) | Cause::Broken(_) => ErrorKind::Unavailable,
+            Cause::Connect(_) | Cause::Broken(_) | Cause::TokenRefresh(_) => ErrorKind::Unavailable,
             Cause::Corrupt(_) => ErrorKind::Corruption,
             Cause::Protocol(_) => ErrorKind::Protocol,
             Cause::Token(_) => ErrorKind::AccessDenied,
@@ -188,7 +192,10 @@ fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
         | "InsufficientAccountPermissions" => ErrorKind::PermissionMissing,
         "BlobNotFound" if role == Role::Target => ErrorKind::BaseMissing,
         "BlobAlreadyExists" => ErrorKind::TargetExists,
+        "InvalidBlobType" if role == Role::Target => ErrorKind::BaseNotClean,
         "InvalidBlobType" => ErrorKind::SourceUnsuitable,
+        // Premium page blobs: one snapshot in ten minutes. (Misspelt so on the wire.)
+        "SnaphotOperationRateExceeded" => ErrorKind::Unavailable,
         "PreviousSnapshotCannotBeNewer" => ErrorKind::SnapshotOrder,
         "PreviousSnapshotNotFound"
         | "PreviousSnapshotOperationNotSupported"
@@ -202,7 +209,8 @@ fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
             404 => ErrorKind::NotFound,
             _ => match reply.class() {
                 Class::Passes => ErrorKind::Unavailable,
-                Class::NeedsUser | Class::Bug => ErrorKind::Protocol,
+                Class::NeedsUser => ErrorKind::Refused,
+                Class::Bug => ErrorKind::Protocol,
             },
         },
     }
@@ -210,6 +218,23 @@ fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
 
 fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let role = error.role;
+    match error.code() {
+        "AuthorizationFailure" => {
+            return Some(format!(
+                "the firewall or the private endpoint of the {role} does not let this machine in"
+            ));
+        }
+        "AuthorizationSourceIPMismatch" => {
+            return Some("the SAS is for other IP addresses (sip=)".to_owned());
+        }
+        "AuthorizationProtocolMismatch" => return Some("the SAS is for https only (spr=)".to_owned()),
+        "ContainerNotFound" if role == Role::Target => {
+            return Some(
+                "create the container first: az storage container create --name <container>".to_owned(),
+            );
+        }
+        _ => {}
+    }
     Some(match kind {
         ErrorKind::AccessDenied if role == Role::Target => {
             "give --target a SAS that is valid now, or leave the SAS out and sign in: az login".to_owned()

@@ -24,6 +24,7 @@ pub mod reply;
 pub mod resource;
 pub mod retry;
 mod sdk;
+pub mod tokens;
 
 pub use endpoint::{Client, Endpoint, Timeouts};
 pub use failure::{CallError, Cause};

@@ -1,7 +1,8 @@
 //! How fast requests may leave this machine. The only place that sleeps.
 //!
-//! Caps count what really goes over the wire: every attempt of every call, retries included. There is one
-//! [`Pace`] for each side (source and target), because a link is as wide in one direction as in the other.
+//! Caps count what really goes over the wire: every attempt of every call that moves data or lists pages, retries
+//! included; control calls (leases, markers) are counted and never wait. There is one [`Pace`] for each side
+//! (source and target), because a link is as wide in one direction as in the other.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -48,6 +49,14 @@ impl Pace {
         });
         let requests = caps.requests_per_second.map(|rate| limiter(rate, rate.div_euclid(4)));
         Self { pages, requests }
+    }
+
+    /// Counts a request that does not wait for its turn.
+    pub(crate) fn count_request(&self) {
+        if let Some(requests) = &self.requests {
+            // A refusal means that the others are waiting already.
+            let _ = requests.check();
+        }
     }
 
     /// Waits until one request with `bytes` of body may go.

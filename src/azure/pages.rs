@@ -58,27 +58,25 @@ impl PageBlob {
             let why = format!("bytes {range} were asked for, Content-Range is '{got}'");
             return Err(self.endpoint.error(CALL, Cause::Protocol(why)));
         }
-        let sent_crc = header("x-ms-content-crc64").and_then(crc64::parse_header);
+        let sent_crc = match header("x-ms-content-crc64").map(crc64::parse_header) {
+            Some(None) => {
+                let why = "x-ms-content-crc64 is not a checksum".to_owned();
+                return Err(self.endpoint.error(CALL, Cause::Corrupt(why)));
+            }
+            Some(sent) => sent,
+            None => None,
+        };
         let frames = self.endpoint.read_frames(CALL, response, range.len()).await?;
         Ok(ChunkData { frames, sent_crc })
     }
 
-    /// [`Self::read_once`] under the retry layer, compared with the service's checksum if it sends one.
-    pub async fn read(&self, range: PageRange, want_crc: bool) -> CallResult<Vec<Bytes>> {
-        self.endpoint
-            .retry()
-            .run(|| async {
-                let data = self.read_once(range, want_crc).await?;
-                let mut crc = crc64::Running::default();
-                data.frames.iter().for_each(|frame| crc.update(frame));
-                self.compare("Get Blob", range, data.sent_crc, crc.finish())?;
-                Ok(data.frames)
-            })
-            .await
+    /// [`Self::read_once`] under the retry layer, without a checksum: for what is compared by other means.
+    pub async fn read(&self, range: PageRange) -> CallResult<Vec<Bytes>> {
+        self.endpoint.retry().run(|| async { Ok(self.read_once(range, false).await?.frames) }).await
     }
 
-    /// Repeats `attempt`, which reads and checks, under the one retry layer.
-    pub(crate) async fn repeat_read<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
+    /// Repeats `attempt`, which makes one call and checks what it brought, under the one retry layer.
+    pub(crate) async fn repeat_attempt<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
     where
         F: Future<Output = CallResult<T>>,
     {

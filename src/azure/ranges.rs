@@ -91,14 +91,6 @@ impl PageBlob {
         let reader = PageListReader::new(body, kind, window, blob_length);
         Ok(PageListing { blob: self.clone(), call, reader, blob_length })
     }
-
-    /// Repeats `attempt` under the one retry layer.
-    pub(crate) async fn repeat_list<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
-    where
-        F: Future<Output = CallResult<T>>,
-    {
-        self.endpoint.retry().run(attempt).await
-    }
 }
 
 impl PageListing {

@@ -8,6 +8,9 @@ use quick_xml::events::Event;
 
 use super::failure::Class;
 
+/// What the challenge of a disk names that demands a token besides its SAS.
+const DISK_AUDIENCE: &str = "https://disk.azure.com/";
+
 /// An error reply of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceReply {
@@ -25,8 +28,8 @@ pub struct ServiceReply {
     pub retry_after: Option<Duration>,
     /// `x-ms-copy-source-error-code`: the code that the *source* of a server-side copy answered.
     pub copy_source_code: Option<String>,
-    /// `WWW-Authenticate`.
-    pub challenge: Option<String>,
+    /// Whether `WWW-Authenticate` asks for a token of the disk service besides the SAS.
+    pub wants_disk_token: bool,
 }
 
 impl ServiceReply {
@@ -50,7 +53,7 @@ impl ServiceReply {
             request_id: text("x-ms-request-id"),
             retry_after: header("retry-after").and_then(parse_retry_after),
             copy_source_code: header("x-ms-copy-source-error-code").map(scrub),
-            challenge: header("www-authenticate").map(scrub),
+            wants_disk_token: header("www-authenticate").is_some_and(|asked| asked.contains(DISK_AUDIENCE)),
             ..Self::default()
         };
         for (name, value) in error_elements(body) {

@@ -12,6 +12,9 @@ use super::endpoint::{Endpoint, Outgoing};
 use super::failure::{CallError, CallResult, Cause};
 use super::reply::{ServiceReply, scrub};
 
+/// A list of five thousand snapshots with their metadata is about half of it.
+const LARGEST_REPLY: usize = 32 << 20;
+
 #[async_trait]
 impl HttpClient for Endpoint {
     /// One attempt of an SDK call. The body is buffered: page data does not come this way.
@@ -44,20 +47,34 @@ impl Endpoint {
         let mut base = request.url().clone();
         base.set_query(None);
         let url = self.url(&base, request.url().query().unwrap_or_default());
-        let outgoing = Outgoing { method, url, headers, body: vec![body.clone()], reply_bytes: 0 };
+        let outgoing =
+            Outgoing { method, url, headers, body: vec![body.clone()], reply_bytes: 0, waits: false };
         let response = self.dispatch(call, outgoing).await?;
         let status = response.status().as_u16();
         let mut reply_headers = azure_core::http::headers::Headers::new();
         for (name, value) in response.headers() {
-            if let Ok(value) = value.to_str() {
-                reply_headers.insert(name.as_str().to_owned(), value.to_owned());
+            match value.to_str() {
+                Ok(value) => reply_headers.insert(name.as_str().to_owned(), value.to_owned()),
+                // It would be erased by the next marker, because metadata is written as a whole.
+                Err(_) if name.as_str().starts_with("x-ms-meta-") => {
+                    let why = format!("the metadata {name} holds characters that cannot be written back");
+                    return Err(self.error(call, Cause::Protocol(why)));
+                }
+                Err(_) => {}
             }
         }
-        let mut reply = BytesMut::new();
-        let mut stream = response.bytes_stream();
-        while let Some(frame) = self.next_frame(call, &mut stream).await? {
-            reply.extend_from_slice(&frame);
-        }
+        let reading = async {
+            let mut reply = BytesMut::new();
+            let mut stream = response.bytes_stream();
+            while let Some(frame) = self.next_frame(call, &mut stream).await? {
+                reply.extend_from_slice(&frame);
+                if reply.len() > LARGEST_REPLY {
+                    return Err(self.error(call, Cause::Protocol("the reply is too large".to_owned())));
+                }
+            }
+            Ok(reply)
+        };
+        let reply = self.within_call(call, reading).await?;
         Ok(AsyncRawResponse::from_bytes(status.into(), reply_headers, reply.freeze()))
     }
 

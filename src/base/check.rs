@@ -2,8 +2,9 @@
 //! the source's footer before it is sealed.
 
 use super::Base;
-use crate::azure::Against;
+use super::marker::Marker;
 use crate::azure::failure::{CallError, Cause};
+use crate::azure::{Against, PageBlob};
 use crate::chain::Survey;
 use crate::diff::{Listing, ListingOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,32 +12,33 @@ use crate::range::{PAGE, PageRange};
 
 /// A base that is clean at A must equal its last point. A service that cannot tell (or a point that was deleted)
 /// is passed over: the marker and the lease still stand.
-pub(crate) async fn unmodified(base: &Base, listing: ListingOptions) -> Result<()> {
-    let marker = base.marker().await;
-    let Some(point) = marker.point else { return Ok(()) };
+pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: ListingOptions) -> Result<()> {
+    let Some(point) = &marker.point else { return Ok(()) };
     let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
     let against = Against::BlobSnapshot(point.clone());
-    let mut changes = Listing::start(base.blob(), &against, Some(whole), marker.length, Vec::new(), listing);
+    let mut changes = Listing::start(blob, &against, Some(whole), marker.length, Vec::new(), listing);
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
-            .on(base.blob().resource())
+            .on(blob.resource())
             .next("somebody else wrote to it; copy in full to another blob, which only snapferry writes to"))
     };
     match changes.next().await {
         Ok(None) => Ok(()),
+        Ok(Some(_)) if !compares(blob, whole).await => {
+            tracing::warn!("the service makes no differences: the base was not compared with its last point");
+            Ok(())
+        }
         Ok(Some(extent)) => {
             modified(format!("it differs from its last point {point} at bytes {}", extent.range))
         }
         Err(error) if error.code() == "BlobOverwritten" => {
             modified(format!("it was overwritten as a whole after its last point {point}"))
         }
-        Err(CallError { cause: Cause::Service(reply), .. })
-            if matches!(reply.status, 400 | 404 | 409 | 501) =>
-        {
+        Err(CallError { cause: Cause::Service(reply), .. }) if matches!(reply.status, 400..=499 | 501) => {
             tracing::warn!(
                 status = reply.status,
                 code = reply.code,
-                "could not compare the base with its last point"
+                "the base was not compared with its last point"
             );
             Ok(())
         }
@@ -44,12 +46,19 @@ pub(crate) async fn unmodified(base: &Base, listing: ListingOptions) -> Result<(
     }
 }
 
+/// Whether the service compares at all. One that does not look at the older snapshot (Azurite) lists every page as
+/// changed, also since a snapshot that never was.
+async fn compares(blob: &PageBlob, whole: PageRange) -> bool {
+    let never = Against::BlobSnapshot("2000-01-01T00:00:00.0000000Z".to_owned());
+    blob.page_list_once(whole, &never, None).await.is_err()
+}
+
 /// No disk can be made of an image without its footer: the most telling page is compared before the seal.
 pub(crate) async fn footer(base: &Base, survey: &Survey) -> Result<()> {
     let Some(footer) = &survey.footer else { return Ok(()) };
     let length = survey.source.length;
     let Ok(last) = PageRange::new(length - PAGE, length) else { return Ok(()) };
-    let page = base.blob().read(last, false).await?.concat();
+    let page = base.blob().read(last).await?.concat();
     if page == *footer {
         return Ok(());
     }

@@ -10,6 +10,7 @@ use crate::azure::Metadata;
 use crate::azure::crc64::Crc64;
 use crate::chain::SnapshotId;
 use crate::copy::frontier::{Checkpoint, Counts};
+use crate::range::PAGE;
 
 /// All names in the metadata begin with this; other names belong to the user and are left as they are.
 const PREFIX: &str = "snapferry_";
@@ -105,7 +106,10 @@ impl Marker {
             "none" => None,
             text => Some(text.parse::<SnapshotId>()?),
         };
-        let offset = fields.number("checkpoint")?;
+        let (offset, length): (u64, u64) = (fields.number("checkpoint")?, fields.number("length")?);
+        if !offset.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || offset > length {
+            return Err(format!("its checkpoint {offset} of {length} bytes makes no sense"));
+        }
         let digest = u64::from_str_radix(fields.text("digest")?, 16).map_err(|_| "its digest is not hex")?;
         let point = Some(fields.text("point")?).filter(|text| *text != "none").map(str::to_owned);
         if state == State::Clean && point.is_none() {
@@ -114,7 +118,7 @@ impl Marker {
         Ok(Some(Self {
             state,
             step: StepId { from, to: fields.text("to")?.parse()? },
-            length: fields.number("length")?,
+            length,
             generation: fields.number("generation")?,
             run: fields.text("run")?.to_owned(),
             owner: fields.text("owner")?.to_owned(),

@@ -24,6 +24,8 @@ pub mod marker;
 pub mod points;
 pub mod seal;
 
+use std::time::Duration;
+
 use tokio::sync::Mutex;
 
 use crate::azure::failure::{CallError, CallResult};
@@ -117,7 +119,14 @@ impl Base {
                     .next("run the same command again; if the target is in the way, name another blob"));
             }
         }
-        Self::own(blob, opening).await
+        let base = Self::own(blob, opening).await?;
+        // Between the creation and the lease another run may have taken it over, and even sealed it.
+        let marker = base.marker().await;
+        if marker.run == opening.run && marker.state == State::Applying {
+            return Ok(base);
+        }
+        base.farewell().await;
+        Err(moved_on(blob))
     }
 
     /// Takes an existing base blob over: lease, then a second look, because the first was taken without one.
@@ -129,12 +138,16 @@ impl Base {
             Ok(lease) => lease,
             Err(error) => return Err(explain_held(blob, error).await),
         };
-        let seen = look(blob).await?;
+        let seen = match look(blob).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                let _ = tokio::time::timeout(FAREWELL, lease.release()).await;
+                return Err(error);
+            }
+        };
         let (Some(properties), Some(marker)) = (&seen.properties, &seen.marker) else {
-            let why = "the base blob or its marker vanished while it was being taken over";
-            return Err(Error::new(ErrorKind::BaseNotClean, "take over the base blob", why)
-                .on(blob.resource())
-                .next("run the same command again"));
+            let _ = tokio::time::timeout(FAREWELL, lease.release()).await;
+            return Err(moved_on(blob));
         };
         let fence = Fence { lease_id: lease.id().await, generation: properties.sequence_number };
         let others = properties.metadata.clone();
@@ -186,9 +199,13 @@ impl Base {
         self.lease.lost().await
     }
 
-    /// Gives the base blob back.
-    pub async fn release(self) -> CallResult<()> {
-        self.lease.release().await
+    /// Gives the base blob back, as far as that is possible in a moment: otherwise the lease lapses by itself.
+    pub async fn farewell(self) {
+        match tokio::time::timeout(FAREWELL, self.lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(cause = %error.cause, "the lease was not released"),
+            Err(_) => tracing::debug!("the lease was not released in time"),
+        }
     }
 
     async fn raise_fence(&mut self) -> CallResult<()> {
@@ -218,6 +235,17 @@ impl Opening {
             written_at: now(),
         }
     }
+}
+
+/// How long the parting words of a run may take.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Another run was faster.
+pub(crate) fn moved_on(blob: &PageBlob) -> Error {
+    let why = "another run moved it on between the first look and the lease";
+    Error::new(ErrorKind::LeaseHeld, "take over the base blob", why)
+        .on(blob.resource())
+        .next("run the same command again")
 }
 
 /// Host and process, for the person who asks who holds the lease.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::marker::Marker;
+use super::marker::{Marker, State};
 use crate::azure::PageBlob;
 use crate::azure::failure::CallResult;
 
@@ -55,11 +55,13 @@ pub async fn points(blob: &PageBlob) -> CallResult<Vec<Point>> {
     Ok(marked(blob).await?.into_iter().map(|(time, marker)| Point::from_marker(&time, &marker)).collect())
 }
 
-/// All snapshots of the blob that carry a readable marker.
+/// All snapshots of the blob that were taken by a seal.
 pub(super) async fn marked(blob: &PageBlob) -> CallResult<Vec<(String, Marker)>> {
     let listed = blob.snapshots().await?;
+    // A snapshot that somebody else took of a torn base copies its marker "applying": it is no point.
     Ok(listed
         .into_iter()
         .filter_map(|snapshot| Some((snapshot.time, Marker::read(&snapshot.metadata).ok()??)))
+        .filter(|(_, marker)| marker.state == State::Sealing)
         .collect())
 }

@@ -4,7 +4,7 @@
 //! 1 close the fence     sequence number + 1 (late page writes), lease under another id (late checkpoints)
 //! 2 marker "sealing"    with final counts and digest; its ETag is the base as it shall be kept
 //! 3 Snapshot Blob       If-Match that ETag, under the lease; carries the marker as its metadata
-//! 4 marker "clean"      naming the point
+//! 4 marker "clean"      naming the point, under yet another lease id (late markers "sealing")
 //! ```
 //! A crash after 2 leaves "sealing": the next run looks for a snapshot with this step's marker, and makes it
 //! only if there is none. A lost reply to 3 is answered the same way.
@@ -48,12 +48,17 @@ impl Base {
 
     async fn close_fence(&mut self) -> Result<()> {
         self.raise_fence().await?;
+        self.change_lease_id().await
+    }
+
+    /// Requests that are still on their way with the old id are refused from here on.
+    async fn change_lease_id(&mut self) -> Result<()> {
         self.lease.change_id().await?;
         self.fence.lease_id = self.lease.id().await;
         Ok(())
     }
 
-    async fn make_point(&self, marker: Marker) -> Result<Point> {
+    async fn make_point(&mut self, marker: Marker) -> Result<Point> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let etag = self.write_marker(marker.clone()).await?;
@@ -97,12 +102,14 @@ impl Base {
             }
             error
         })?;
-        let mut found =
-            listed.into_iter().filter(|(_, made)| made.run == marker.run && made.step == marker.step);
+        let mut found = listed.into_iter().filter(|(_, made)| {
+            made.run == marker.run && made.step == marker.step && made.checkpoint == marker.checkpoint
+        });
         Ok(found.next().map(|(time, _)| time))
     }
 
-    async fn declare_clean(&self, marker: Marker, time: String) -> Result<Point> {
+    async fn declare_clean(&mut self, marker: Marker, time: String) -> Result<Point> {
+        self.change_lease_id().await?;
         let clean = Marker { state: State::Clean, point: Some(time.clone()), written_at: now(), ..marker };
         self.write_marker(clean.clone()).await?;
         tracing::info!(point = %time, source = %clean.step.to, "sealed");

@@ -1,7 +1,7 @@
 //! Looks at the two snapshots before anything is written: can they be read, are they images of disks, do they
 //! belong together, does the result fit?
 
-use crate::azure::failure::{CallError, Cause};
+use crate::azure::failure::CallError;
 use crate::azure::{Against, PageBlob, Properties, Resource};
 use crate::chain::SnapshotId;
 use crate::error::{Error, ErrorKind, Result};
@@ -188,7 +188,7 @@ async fn reach(blob: PageBlob, id: SnapshotId) -> Result<Snapshot> {
 
 async fn read_first_page(blob: &PageBlob) -> std::result::Result<(), CallError> {
     match PageRange::new(0, PAGE) {
-        Ok(page) => blob.read(page, false).await.map(drop),
+        Ok(page) => blob.read(page).await.map(drop),
         Err(_) => Ok(()),
     }
 }
@@ -215,26 +215,29 @@ fn denied(resource: &Resource, error: CallError) -> Error {
     }
 }
 
-/// Whether ranged reads come with a CRC-64. It is not documented for disk exports: asked once, done without
-/// when refused.
+/// Whether ranged reads come with a CRC-64. It is not documented for disk exports: asked once, done without when
+/// it is refused or passed over.
 async fn sends_crc(source: &Snapshot) -> Result<bool> {
     let Ok(page) = PageRange::new(0, PAGE) else { return Ok(false) };
-    match source.blob.read(page, true).await {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(&error.cause, Cause::Service(reply) if matches!(reply.status, 400 | 409 | 501)) =>
-        {
-            tracing::warn!(cause = %error.cause, "the source sends no checksums: reads are checked by TLS and length only");
-            Ok(false)
+    let asked = source.blob.repeat_attempt(|| source.blob.read_once(page, true)).await;
+    let why = match asked {
+        Ok(data) if data.sent_crc.is_some() => return Ok(true),
+        Ok(_) => "it does not send them".to_owned(),
+        // Whether it is the option or the right that is refused, the next read tells.
+        Err(error) if error.status().is_some_and(|status| matches!(status, 400..=499 | 501)) => {
+            error.cause.to_string()
         }
-        Err(error) => Err(denied(source.blob.resource(), error)),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    tracing::warn!(why, "reads are checked by TLS and length only: the source sends no checksums");
+    Ok(false)
 }
 
 async fn footer_of(source: &Snapshot) -> Result<Option<Vec<u8>>> {
     let length = source.length;
     let last = PageRange::new(length - PAGE, length)
         .map_err(|error| Error::new(ErrorKind::SourceUnsuitable, "read the footer", error.to_string()))?;
-    let page = source.blob.read(last, false).await.map_err(Error::from)?.concat();
+    let page = source.blob.read(last).await.map_err(|error| denied(source.blob.resource(), error))?.concat();
     let refuse = |why: String, next: &str| {
         Err(Error::new(ErrorKind::SourceUnsuitable, "use the source as the image of a disk", why)
             .on(source.blob.resource())

@@ -36,7 +36,7 @@ impl Route {
             let counts = Counts { chunks: 1, bytes: length, bytes_sent: 0, bytes_zero: length };
             return Ok(Written { range: chunk.range, crc: Crc64::of_zeros(length), counts });
         }
-        let scanned = self.source.repeat_read(|| self.read(chunk)).await?;
+        let scanned = self.source.repeat_attempt(|| self.read(chunk)).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
         for run in scanned.runs {
             if let Some((frames, crc)) = run.data {
@@ -56,20 +56,25 @@ impl Route {
     /// threads that serve sockets stay free.
     async fn read(&self, chunk: Chunk) -> CallResult<Scanned> {
         let data = self.source.read_once(chunk.range, self.source_crc).await?;
+        if self.source_crc && data.sent_crc.is_none() {
+            // It was sent when the run began: a reply without it is not the service's.
+            return Err(self.read_error(Cause::Corrupt("the reply lacks its checksum".to_owned())));
+        }
         let (sender, scanned) = tokio::sync::oneshot::channel();
         let rule = self.zeros;
         rayon::spawn(move || {
             // The receiver is gone when the run was ended meanwhile.
             let _ = sender.send(scan(chunk.range, &data.frames, rule));
         });
-        let scanned = scanned.await.map_err(|_| CallError {
-            call: "Get Blob",
-            role: self.source.resource().role(),
-            on: self.source.resource().to_string(),
-            cause: Cause::Protocol("the chunk could not be scanned".to_owned()),
-            attempts: 1,
-        })?;
+        let scanned = scanned
+            .await
+            .map_err(|_| self.read_error(Cause::Protocol("the chunk could not be scanned".to_owned())))?;
         self.source.compare("Get Blob", chunk.range, data.sent_crc, scanned.crc)?;
         Ok(scanned)
+    }
+
+    fn read_error(&self, cause: Cause) -> CallError {
+        let source = self.source.resource();
+        CallError { call: "Get Blob", role: source.role(), on: source.to_string(), cause, attempts: 1 }
     }
 }
