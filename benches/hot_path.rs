@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn page_list(criterion: &mut Criterion) {
     for extent in (0..EXTENTS).map(extent) {
         let name = if extent.kind == ExtentKind::Data { "PageRange" } else { "ClearRange" };
         let (start, last) = (extent.range.start(), extent.range.end() - 1);
-        body.push_str(&format!("<{name}><Start>{start}</Start><End>{last}</End></{name}>"));
+        write!(body, "<{name}><Start>{start}</Start><End>{last}</End></{name}>").unwrap();
     }
     body += "</PageList>";
     let whole = PageRange::new(0, 1 << 40).unwrap();

@@ -4,27 +4,34 @@
 //! is halved, down to 150 MiB, which Microsoft's storage team states as safe for a blob however fragmented. A
 //! reply that breaks off is taken up where it stopped. Ranges that a window's edge cut in two are joined.
 //!
-//! **Memory.** Each window holds at most [`WINDOW_EXTENTS`] extents that were not taken yet; when it is full,
-//! its request is given up after a moment (a socket that nobody reads from would be closed by the server) and
-//! made again when there is room. The largest page blob has 128 windows, so a listing never holds more than
-//! 50 MiB, however long the list is.
+//! **Completeness.** Each window ends with a message of its own. A window that falls silent without it is an
+//! error, and the copy asks at its end whether every byte was listed: a range that is missing here would be
+//! missing in the point.
+//!
+//! **Memory.** [`ListingOptions::parallel`] windows are open, each with at most [`WINDOW_EXTENTS`] extents that
+//! were not taken yet: 16 MiB in all by default, however long the list is. When a window is full, its request is
+//! given up after a moment (a socket that nobody reads from would be closed by the server) and made again when
+//! there is room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::{Against, PageBlob};
+use crate::chain::survey::LARGEST_BLOB;
 use crate::range::{Extent, ExtentKind, PAGE, PageRange};
 
 /// Extents that one window may hold.
-pub const WINDOW_EXTENTS: usize = 16 << 10;
+pub const WINDOW_EXTENTS: usize = 64 << 10;
 /// Windows are not halved below this many bytes.
 pub const SMALLEST_WINDOW: u64 = 150 << 20;
+/// A data extent is handed out once it is this long: what follows need not be known before it is copied.
+const LONG_ENOUGH: u64 = 1 << 30;
 /// How long a request is kept open while its window is full.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,13 +40,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct ListingOptions {
     /// Bytes of the blob that one request asks about.
     pub window: u64,
-    /// Requests under way at once.
+    /// Windows that are open at once.
     pub parallel: usize,
 }
 
 impl Default for ListingOptions {
     fn default() -> Self {
-        Self { window: 64 << 30, parallel: 4 }
+        Self { window: 64 << 30, parallel: 8 }
     }
 }
 
@@ -68,7 +75,7 @@ impl ListingProgress {
     /// Whether the whole blob is listed.
     pub fn is_complete(&self) -> bool {
         let length = self.length.load(Relaxed);
-        length > 0 && self.listed.load(Relaxed) >= length
+        self.listed.load(Relaxed) == length
     }
 
     /// Data bytes to expect in all: exact when complete, otherwise by the density so far.
@@ -86,12 +93,23 @@ impl ListingProgress {
     }
 }
 
+/// What a window sends.
+enum Message {
+    Extent(Extent),
+    /// Everything of the window was sent.
+    End,
+    Failed(Box<CallError>),
+}
+
 /// An ordered stream of extents: ascending, without overlap, neighbours of one kind joined.
 pub struct Listing {
-    windows: VecDeque<mpsc::Receiver<CallResult<Extent>>>,
+    lister: Lister,
+    options: ListingOptions,
+    /// What no window was opened for yet.
+    rest: Option<PageRange>,
+    windows: VecDeque<mpsc::Receiver<Message>>,
     /// Ends the windows' tasks when the listing is dropped.
-    _tasks: JoinSet<()>,
-    progress: Arc<ListingProgress>,
+    tasks: JoinSet<()>,
     /// Pages that are to be written even when the list does not name them, ascending.
     forced: VecDeque<PageRange>,
     /// What arrived and was not looked at yet.
@@ -103,8 +121,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Starts to list `range` of `blob`, whose length must be `length`. `forced` pages (ascending) come out as
-    /// data where the list does not name them.
+    /// Starts to list `range` (nothing if `None`) of `blob`, whose length must be `length`. `forced` pages
+    /// (ascending) come out as data where the list does not name them.
     pub fn start(
         blob: &PageBlob,
         against: &Against,
@@ -114,44 +132,39 @@ impl Listing {
         options: ListingOptions,
     ) -> Self {
         let progress = Arc::new(ListingProgress::default());
-        progress.length.store(range.map_or(1, PageRange::len), Relaxed);
-        if range.is_none() {
-            progress.listed.store(1, Relaxed);
-        }
-        let mut tasks = JoinSet::new();
-        let mut windows = VecDeque::new();
-        let requests = Arc::new(Semaphore::new(options.parallel.max(1)));
-        let mut rest = range;
-        while let Some(range) = rest {
-            let (window, next) = range.split(range.start() + options.window.max(PAGE).next_multiple_of(PAGE));
-            rest = next;
-            let Some(window) = window else { break };
-            let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
-            let lister = Lister {
-                blob: blob.clone(),
-                against: against.clone(),
-                length,
-                requests: Arc::clone(&requests),
-                progress: Arc::clone(&progress),
-                sender,
-            };
-            tasks.spawn(lister.run(window));
-            windows.push_back(receiver);
-        }
-        Self {
-            windows,
-            _tasks: tasks,
-            progress,
+        progress.length.store(range.map_or(0, PageRange::len), Relaxed);
+        let mut listing = Self {
+            lister: Lister { blob: blob.clone(), against: against.clone(), length, progress },
+            options,
+            rest: range,
+            windows: VecDeque::new(),
+            tasks: JoinSet::new(),
             forced: forced.into(),
             queue: VecDeque::new(),
             pending: None,
             taken: None,
+        };
+        listing.open_windows();
+        listing
+    }
+
+    fn open_windows(&mut self) {
+        // A window is never longer than any blob, so that no sum below can overflow.
+        let length = (self.options.window / PAGE * PAGE).clamp(PAGE, LARGEST_BLOB);
+        while self.windows.len() < self.options.parallel.max(1)
+            && let Some(range) = self.rest
+        {
+            let (window, rest) = range.split(range.start() + length);
+            self.rest = rest;
+            let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
+            self.tasks.spawn(self.lister.clone().run(window.unwrap_or(range), sender));
+            self.windows.push_back(receiver);
         }
     }
 
     /// How far the listing has come.
     pub fn progress(&self) -> Arc<ListingProgress> {
-        Arc::clone(&self.progress)
+        Arc::clone(&self.lister.progress)
     }
 
     /// Waits for the first extent (or the end) without taking it: whether the service answers at all.
@@ -168,6 +181,9 @@ impl Listing {
             return Ok(Some(extent));
         }
         loop {
+            if let Some(long) = self.pending.take_if(|held| is_long(*held)) {
+                return Ok(Some(long));
+            }
             let arrived = self.arrive().await?;
             match (self.pending.take(), arrived) {
                 (Some(held), Some(next)) => {
@@ -191,9 +207,15 @@ impl Listing {
                 self.queue.extend(self.forced.drain(..).map(as_data));
                 break;
             };
-            let Some(extent) = window.recv().await.transpose()? else {
-                self.windows.pop_front();
-                continue;
+            let extent = match window.recv().await {
+                Some(Message::Extent(extent)) => extent,
+                Some(Message::End) => {
+                    self.windows.pop_front();
+                    self.open_windows();
+                    continue;
+                }
+                Some(Message::Failed(error)) => return Err(*error),
+                None => return Err(self.lister.protocol_error("a window ended without its end".to_owned())),
             };
             while let Some(page) = self.forced.pop_front_if(|page| page.start() < extent.range.end()) {
                 if page.end() <= extent.range.start() {
@@ -210,6 +232,10 @@ fn as_data(range: PageRange) -> Extent {
     Extent { range, kind: ExtentKind::Data }
 }
 
+fn is_long(held: Extent) -> bool {
+    held.kind == ExtentKind::Data && held.range.len() >= LONG_ENOUGH
+}
+
 /// One extent, if `next` continues `held`.
 fn join(held: Extent, next: Extent) -> Option<Extent> {
     if held.kind != next.kind || held.range.end() != next.range.start() {
@@ -219,15 +245,14 @@ fn join(held: Extent, next: Extent) -> Option<Extent> {
     Some(Extent { range, ..held })
 }
 
-/// Lists one window.
+/// Lists windows.
+#[derive(Clone)]
 struct Lister {
     blob: PageBlob,
     against: Against,
     /// The length that the blob must have.
     length: u64,
-    requests: Arc<Semaphore>,
     progress: Arc<ListingProgress>,
-    sender: mpsc::Sender<CallResult<Extent>>,
 }
 
 /// Where a window's listing stands between two requests.
@@ -251,49 +276,47 @@ enum Ended {
 }
 
 impl Lister {
-    async fn run(self, window: PageRange) {
+    /// Nobody listens when a message cannot be sent: then nobody needs it.
+    async fn run(self, window: PageRange, sender: mpsc::Sender<Message>) {
         let mut position = Position { rest: window, span: window.len(), marker: None };
         loop {
-            // Requests start in the order of the windows: the semaphore is fair.
-            let Ok(permit) = self.requests.acquire().await else { return };
-            let ended = self.request(&mut position).await;
-            drop(permit);
-            let at = match ended {
+            let at = match self.request(&mut position, &sender).await {
                 Ok(Ended::At(at)) => at,
                 Ok(Ended::Full(at)) => {
-                    if self.sender.reserve().await.is_err() {
+                    if sender.reserve().await.is_err() {
                         return;
                     }
                     at
                 }
                 Ok(Ended::Unwanted) => return,
                 Err(error) => {
-                    // Nobody listens when this fails: then nobody needs the error.
-                    let _ = self.sender.send(Err(error)).await;
+                    let _ = sender.send(Message::Failed(Box::new(error))).await;
                     return;
                 }
             };
-            match position.rest.split(at).1 {
-                Some(rest) => position.rest = rest,
-                None => return,
+            if let Some(rest) = position.rest.split(at).1 {
+                position.rest = rest;
+            } else {
+                let _ = sender.send(Message::End).await;
+                return;
             }
         }
     }
 
     /// One request under the retry layer. Whatever it brought before it failed is kept: an attempt that moved
     /// on counts as a success that ended early.
-    async fn request(&self, position: &mut Position) -> CallResult<Ended> {
+    async fn request(&self, position: &mut Position, sender: &mpsc::Sender<Message>) -> CallResult<Ended> {
         let state = tokio::sync::Mutex::new(position);
         self.blob
             .repeat_attempt(|| async {
                 let mut position = state.lock().await;
                 let start = position.rest.start();
                 let mut at = start;
-                match self.attempt(&mut position, &mut at).await {
+                match self.attempt(&mut position, &mut at, sender).await {
                     Ok(ended) => Ok(ended),
                     Err(error) => {
                         position.marker = None;
-                        let halved = (position.span / 2).next_multiple_of(PAGE);
+                        let halved = (position.span.min(position.rest.len()) / 2).next_multiple_of(PAGE);
                         let too_much =
                             error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
                         if at > start {
@@ -315,7 +338,12 @@ impl Lister {
     }
 
     /// One request: sends its extents on, and keeps `at` at the end of what it sent.
-    async fn attempt(&self, position: &mut Position, at: &mut u64) -> CallResult<Ended> {
+    async fn attempt(
+        &self,
+        position: &mut Position,
+        at: &mut u64,
+        sender: &mpsc::Sender<Message>,
+    ) -> CallResult<Ended> {
         let (asked, marker) = if let Some((asked, marker)) = position.marker.take() {
             (asked, Some(marker))
         } else {
@@ -331,14 +359,14 @@ impl Lister {
             if extent.range.start() < *at {
                 return Err(self.protocol_error(format!("{} was listed before", extent.range)));
             }
-            let slot = match tokio::time::timeout(PATIENCE, self.sender.reserve()).await {
+            let slot = match tokio::time::timeout(PATIENCE, sender.reserve()).await {
                 Ok(Ok(slot)) => slot,
                 Ok(Err(_)) => return Ok(Ended::Unwanted),
                 Err(_) => return Ok(Ended::Full(*at)),
             };
             self.count(extent, *at);
             *at = extent.range.end();
-            slot.send(Ok(extent));
+            slot.send(Message::Extent(extent));
         }
         match reply.next_marker() {
             Some(next) if marker.as_deref() == Some(next) => {

@@ -157,6 +157,7 @@ pub(crate) fn resume_offset(decision: &Decision) -> u64 {
 
 pub(crate) fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Listing {
     let length = survey.source.length;
+    // Both are multiples of a page (the marker and the survey see to it), so only "nothing left" is no range.
     let range = PageRange::new(from, length).ok();
     let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
     let listing =

@@ -59,12 +59,12 @@ async fn a_refused_sas_is_named_by_its_role() {
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
     assert!(error.to_string().contains("the previous"), "{error}");
 
-    let lapsed = step(&second.grant_for(Duration::from_secs(60)), Some(&first.grant()), &world.target_url());
-    world.source.advance_clock(Duration::from_secs(120));
+    let lapsed = step(&second.grant_for(Duration::from_mins(1)), Some(&first.grant()), &world.target_url());
+    world.source.advance_clock(Duration::from_mins(2));
     assert_eq!(refused(&world, &lapsed).await.kind(), ErrorKind::AccessDenied);
 
     let ended = world.account.container_sas(CONTAINER, BASE, "rcwl", Duration::from_secs(1));
-    world.target.advance_clock(Duration::from_secs(60));
+    world.target.advance_clock(Duration::from_mins(1));
     let error = refused(&world, &step(&second.grant(), Some(&first.grant()), &ended)).await;
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
     assert!(error.to_string().contains("the target"), "{error}");

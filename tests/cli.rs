@@ -252,3 +252,34 @@ async fn https_is_verified() {
     let point = world.base(None).unwrap().snapshots()[0].clone();
     world::assert_same_bytes(&world.base(Some(&point)).unwrap(), &snapshot);
 }
+
+/// Whoever reads our standard error may go: that is no reason to end.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_standard_error_does_not_end_a_copy() {
+    let world = World::new().await;
+    let disk = world.disk(64 * MIB);
+    disk.write(0, &noise(1, 48 * MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut copy = snapferry();
+    // Long enough for a line of progress.
+    copy.args([
+        "copy",
+        "-vvv",
+        "--rate-limit",
+        "6MiB/s",
+        "--source",
+        &snapshot.grant(),
+        "--target",
+        &world.target_url(),
+    ]);
+    let run = output({
+        copy.stderr(writer);
+        copy
+    })
+    .await;
+    assert!(run.status.success());
+    assert_eq!(world.points(), 1);
+}

@@ -18,7 +18,7 @@ use snapferry::base::{Base, Opening};
 use snapferry::chain::SnapshotId;
 use snapferry::copy::frontier::Checkpoint;
 use snapferry::range::PageRange;
-use snapferry_emulator::DiskSnapshot;
+use snapferry_emulator::{Call, DiskSnapshot, Fault, FaultKind};
 use world::{MIB, World, noise, raw, snapferry, text, url};
 
 const LEASE_LAPSES: Duration = Duration::from_secs(61);
@@ -121,6 +121,35 @@ async fn a_seal_that_was_interrupted_is_finished_and_never_made_twice() {
         assert_eq!(again.point.point == sealed.point.point, point_was_made);
         assert_eq!((world.points(), world.state().as_deref()), (2, Some("clean")));
     }
+}
+
+/// A backup job may snapshot the base while it is torn: its snapshot carries our marker, and is no point.
+#[tokio::test]
+async fn a_snapshot_that_somebody_else_took_of_a_torn_base_is_never_taken_for_the_point() {
+    let world = World::new().await;
+    let snapshot = large_snapshot(&world);
+    let mut torn = None;
+    world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).skip(3).always());
+    for after_the_snapshot in [false, true] {
+        assert!(world.copy(&snapshot, None).await.is_err());
+        assert_eq!(world.state().as_deref(), Some("applying"));
+        let foreign =
+            raw(Method::PUT, &format!("{}&comp=snapshot", world.target_url()), &[], Vec::new()).await;
+        assert_eq!(foreign.status().as_u16(), 201);
+        torn = world.base(None).unwrap().snapshots().last().cloned();
+        world.target.faults().clear();
+        if !after_the_snapshot {
+            world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).skip(3).always());
+        }
+    }
+    // The reply to our own snapshot is lost: what is found in the list must be ours.
+    world.target.faults().add(Fault::new(FaultKind::CutBeforeApply).on(Call::SnapshotBlob));
+    let report = world.copy(&snapshot, None).await.unwrap();
+    assert_ne!(Some(&report.point.point), torn.as_ref());
+    world.assert_identical(&report, &snapshot);
+    let blob = PageBlob::connect(url(Role::Target, &world.target_url()), &world.client).unwrap();
+    let points = snapferry::base::points::points(&blob).await.unwrap();
+    assert_eq!(points.len(), 1, "torn snapshots are not listed as points");
 }
 
 /// A copy in a process of its own that is slow enough to be caught in the middle.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use snapferry::azure::page_list::{ListKind, PageListReader};
 use snapferry::azure::reply::{ServiceReply, error_elements, scrub};
@@ -35,7 +37,7 @@ fn page_list() -> impl Strategy<Value = (String, Vec<Extent>)> {
             at = start + pages * PAGE;
             let (name, kind) =
                 if clear { ("ClearRange", ExtentKind::Clear) } else { ("PageRange", ExtentKind::Data) };
-            body.push_str(&format!("<{name}><Start>{start}</Start><End>{}</End></{name}>", at - 1));
+            write!(body, "<{name}><Start>{start}</Start><End>{}</End></{name}>", at - 1).unwrap();
             extents.push(Extent { range: PageRange::new(start, at).unwrap(), kind });
         }
         (body + "<NextMarker/></PageList>", extents)

@@ -204,10 +204,6 @@ impl Endpoint {
         Retry { policy: self.retry, meter: &self.meter }
     }
 
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
-    }
-
     pub(crate) fn error(&self, call: &'static str, cause: Cause) -> CallError {
         CallError::new(call, &self.resource, cause)
     }
@@ -273,7 +269,9 @@ impl Endpoint {
             builder = builder.body(reqwest::Body::wrap_stream(stream));
         }
         self.meter.sent(length);
-        self.bounded(call, self.timeouts.call, builder.send()).await
+        let response = self.bounded(call, self.timeouts.call, builder.send()).await?;
+        self.meter.answered();
+        Ok(response)
     }
 
     /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.

@@ -1,7 +1,7 @@
 //! Counts what goes over the wire on one side of a copy, and tells what is being waited for.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ pub struct Meter {
     congested: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Whether any reply ever came.
+    answered: AtomicBool,
     waits: Mutex<Waits>,
 }
 
@@ -62,6 +64,14 @@ impl Meter {
     pub(crate) fn sent(&self, body: u64) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes_out.fetch_add(body, Relaxed);
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
+    pub(crate) fn was_answered(&self) -> bool {
+        self.answered.load(Relaxed)
     }
 
     pub(crate) fn received(&self, body: u64) {

@@ -17,6 +17,7 @@ use azure_storage_blob::{
     PageBlobClientOptions,
 };
 use futures::TryStreamExt;
+use tokio::time::Instant;
 
 use super::endpoint::{Client, Endpoint, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
@@ -41,6 +42,8 @@ pub struct Properties {
     pub lease_state: String,
     /// `x-ms-meta-*`.
     pub metadata: Metadata,
+    /// Whether the account keeps versions of this blob (`x-ms-version-id`).
+    pub is_versioned: bool,
 }
 
 /// A snapshot of a blob as List Blobs shows it.
@@ -97,11 +100,6 @@ impl PageBlob {
         self.endpoint.resource()
     }
 
-    /// What requests and bytes cost so far on this side.
-    pub fn meter(&self) -> &super::meter::Meter {
-        self.endpoint.meter()
-    }
-
     /// Whether `error` asks for a token besides the SAS, and one can be had: then the same call is worth another
     /// attempt.
     pub fn learns_to_send_token(&self, error: &CallError) -> bool {
@@ -122,6 +120,7 @@ impl PageBlob {
             sequence_number: number("x-ms-blob-sequence-number").unwrap_or_default(),
             lease_state: text(&headers, "x-ms-lease-state").unwrap_or_default(),
             metadata: metadata_of(&headers),
+            is_versioned: text(&headers, "x-ms-version-id").is_some(),
         })
     }
 
@@ -176,24 +175,24 @@ impl PageBlob {
             .ok_or_else(|| self.missing(CALL, "x-ms-blob-sequence-number"))
     }
 
-    /// Lease Blob, acquire, with an id of our own: repeating it is harmless.
-    pub async fn acquire_lease(&self, id: &str, seconds: u8) -> CallResult<()> {
+    /// Lease Blob, acquire, with an id of our own: repeating it is harmless. Returns when the attempt that
+    /// succeeded was made: the lease lasts at least from there.
+    pub async fn acquire_lease(&self, id: &str, seconds: u8) -> CallResult<Instant> {
         let options =
             || BlobClientAcquireLeaseOptions { proposed_lease_id: Some(id.to_owned()), ..Default::default() };
         self.repeat("Lease Blob", || async {
-            let _: () = drop(self.blob.acquire_lease(i32::from(seconds), Some(options())).await?);
-            Ok(())
+            let asked = Instant::now();
+            self.blob.acquire_lease(i32::from(seconds), Some(options())).await?;
+            Ok(asked)
         })
         .await
     }
 
-    /// Lease Blob, renew.
-    pub async fn renew_lease(&self, id: &str) -> CallResult<()> {
-        self.repeat("Lease Blob", || async {
-            let _: () = drop(self.blob.renew_lease(id.to_owned(), None).await?);
-            Ok(())
-        })
-        .await
+    /// Lease Blob, renew, one attempt. Returns when it was made.
+    pub async fn renew_lease_once(&self, id: &str) -> CallResult<Instant> {
+        let asked = Instant::now();
+        let renewed = self.blob.renew_lease(id.to_owned(), None).await;
+        renewed.map(|_| asked).map_err(|error| self.endpoint.error_of_sdk("Lease Blob", error))
     }
 
     /// Lease Blob, change: the lease goes on under another id.

@@ -7,7 +7,7 @@
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use tokio::io::AsyncBufRead;
+use tokio::io::{AsyncBufRead, AsyncReadExt, Take};
 
 use crate::range::{Extent, ExtentKind, PageRange};
 
@@ -31,12 +31,15 @@ pub enum ListKind {
     Difference,
 }
 
+/// Longest tag, text or declaration that is read.
+const LONGEST_EVENT: u64 = 64 << 10;
 /// Longest text of an element that is looked at (numbers have at most 20 digits, markers are short).
 const LONGEST_TEXT: usize = 4096;
 
 /// A page list while it is being read.
 pub struct PageListReader<R> {
-    reader: Reader<R>,
+    /// Limited to the length of one event at a time: no element of a reply can fill the memory.
+    reader: Reader<Take<R>>,
     buffer: Vec<u8>,
     kind: ListKind,
     /// Where the list was asked for.
@@ -53,7 +56,7 @@ pub struct PageListReader<R> {
 impl<R: AsyncBufRead + Unpin> PageListReader<R> {
     /// Reads a list that was asked for `window` of a blob of `blob_length` bytes.
     pub fn new(body: R, kind: ListKind, window: PageRange, blob_length: u64) -> Self {
-        let mut reader = Reader::from_reader(body);
+        let mut reader = Reader::from_reader(body.take(LONGEST_EVENT));
         // `<PageList/>` and `<NextMarker/>` are then a start tag and an end tag like the others.
         reader.config_mut().expand_empty_elements = true;
         Self {
@@ -177,6 +180,7 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
     async fn event(&mut self) -> Result<Token, PageListError> {
         loop {
             self.buffer.clear();
+            self.reader.get_mut().set_limit(LONGEST_EVENT);
             let event = self.reader.read_event_into_async(&mut self.buffer).await;
             return Ok(match event.map_err(|error| read_error(&error))? {
                 Event::Start(tag) => Token::Open(tag.name().as_ref().to_owned()),

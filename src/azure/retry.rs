@@ -8,6 +8,8 @@
 //! call that still fails when the budget is used up fails with its last error. Checksum failures have, besides,
 //! a limit of [`MOST_CORRUPT`] in a row: a broken memory module does not get better with time.
 //!
+//! A host that never answered yet is not tried for longer than [`FIRST_CONTACT`]: its name may be misspelt.
+//!
 //! **When:** `Retry-After` if the service names one, otherwise half a second doubled up to thirty, each time a
 //! random half to whole of it, so that workers do not come back together. A wait that would pass the end of
 //! the budget is cut to it.
@@ -28,6 +30,9 @@ use super::pace;
 
 /// Checksum failures in a row after which a call fails whatever its budget.
 pub const MOST_CORRUPT: u32 = 5;
+
+/// How long a connection is tried for to a host that has never answered.
+pub const FIRST_CONTACT: Duration = Duration::from_secs(20);
 
 /// How long a call may go on failing, and how long it waits between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +98,12 @@ impl Retry<'_> {
             error.attempts = attempts;
             corrupt = if matches!(error.cause, Cause::Corrupt(_)) { corrupt + 1 } else { 0 };
             let since = *failing_since.get_or_insert_with(Instant::now);
-            let left = self.policy.budget.saturating_sub(since.elapsed());
+            let budget = match &error.cause {
+                // A name that does not resolve, a certificate that is not trusted: soon told.
+                Cause::Connect(_) if !self.meter.was_answered() => self.policy.budget.min(FIRST_CONTACT),
+                _ => self.policy.budget,
+            };
+            let left = budget.saturating_sub(since.elapsed());
             let passes = error.class() == Class::Passes && may_repeat(&error);
             if !passes || left.is_zero() || corrupt >= MOST_CORRUPT {
                 return Err(error);

@@ -170,6 +170,7 @@ mod tests {
             sequence_number: 1,
             lease_state: "available".to_owned(),
             metadata: Metadata::new(),
+            is_versioned: false,
         };
         Look { properties: Some(properties), marker }
     }

@@ -49,8 +49,7 @@ impl Lease {
     pub async fn acquire(blob: &PageBlob, options: LeaseOptions) -> CallResult<Self> {
         let id = uuid::Uuid::new_v4().to_string();
         let seconds = options.seconds.clamp(15, 60);
-        let asked = Instant::now();
-        blob.acquire_lease(&id, seconds).await?;
+        let asked = blob.acquire_lease(&id, seconds).await?;
         let id = Arc::new(Mutex::new(id));
         let (sender, lost) = watch::channel(None);
         let keeper = Keeper {
@@ -85,7 +84,9 @@ impl Lease {
         match self.blob.change_lease(&id, &new).await {
             Ok(()) => {}
             // The reply to an earlier attempt was lost: if the new id holds, it had been done.
-            Err(error) if error.attempts > 1 && error.is_fenced() => self.blob.renew_lease(&new).await?,
+            Err(error) if error.attempts > 1 && error.is_fenced() => {
+                self.blob.renew_lease_once(&new).await.map(drop)?;
+            }
             Err(error) => return Err(error),
         }
         *id = new;
@@ -114,6 +115,8 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Renews in time, by single attempts and not through the retry layer: what counts here is the end of the
+    /// lease, and one attempt that gets no answer must not use up the time for the next.
     async fn run(self, acquired: Instant) {
         // Counted from before the request was sent: the service cannot end the lease earlier than that.
         let mut held_from = acquired;
@@ -121,27 +124,30 @@ impl Keeper {
         let mut next = held_from + self.duration / 3;
         loop {
             tokio::time::sleep_until(next).await;
-            let deadline = held_from + self.duration - margin;
-            match tokio::time::timeout_at(deadline, self.renew()).await {
-                Ok(Ok(asked)) => {
+            match self.attempt().await {
+                Ok(asked) => {
                     held_from = asked;
                     next = held_from + self.duration / 3;
                 }
-                Ok(Err(error)) if error.class() != Class::Passes => {
+                Err(Some(error)) if error.class() != Class::Passes => {
                     return self.give_up(Loss::Refused(error));
                 }
-                // The retry layer gave up before the lease lapsed: try on until it does.
-                Ok(Err(_)) if Instant::now() < deadline => next = Instant::now() + Duration::from_secs(1),
-                Ok(Err(_)) | Err(_) => return self.give_up(Loss::Late),
+                Err(_) if Instant::now() + margin >= held_from + self.duration => {
+                    return self.give_up(Loss::Late);
+                }
+                Err(_) => next = Instant::now() + Duration::from_secs(1),
             }
         }
     }
 
-    async fn renew(&self) -> Result<Instant, CallError> {
+    /// One attempt; `None` for an error is one that got no answer.
+    async fn attempt(&self) -> Result<Instant, Option<CallError>> {
         let id = self.id.lock().await;
-        let asked = Instant::now();
-        self.blob.renew_lease(&id).await?;
-        Ok(asked)
+        let limit = self.duration / 6;
+        match tokio::time::timeout(limit, self.blob.renew_lease_once(&id)).await {
+            Ok(renewed) => renewed.map_err(Some),
+            Err(_) => Err(None),
+        }
     }
 
     fn give_up(&self, reason: Loss) {

@@ -149,6 +149,12 @@ impl Base {
             let _ = tokio::time::timeout(FAREWELL, lease.release()).await;
             return Err(moved_on(blob));
         };
+        if properties.is_versioned {
+            tracing::warn!(
+                "the account keeps versions of its blobs: every checkpoint may become one. Turn versioning off for \
+                 this account, or make checkpoints rarer (--checkpoint-every)"
+            );
+        }
         let fence = Fence { lease_id: lease.id().await, generation: properties.sequence_number };
         let others = properties.metadata.clone();
         Ok(Self { blob: blob.clone(), lease, fence, others, marker: Mutex::new(marker.clone()), seen })
@@ -279,8 +285,8 @@ pub(crate) async fn explain_lost(blob: &PageBlob, why: &str) -> Error {
 }
 
 async fn holder(blob: &PageBlob) -> String {
-    match look(blob).await {
-        Ok(Look { marker: Some(marker), .. }) => {
+    match tokio::time::timeout(FAREWELL, look(blob)).await {
+        Ok(Ok(Look { marker: Some(marker), .. })) => {
             format!(
                 "; its marker was last written by {} at {} ({})",
                 marker.owner,

@@ -3,6 +3,7 @@
 
 use crate::azure::failure::CallError;
 use crate::azure::{Against, PageBlob, Properties, Resource};
+use crate::base::FAREWELL;
 use crate::chain::SnapshotId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{PAGE, PageRange};
@@ -88,8 +89,9 @@ impl Survey {
         let is_diff = error.call == "Get Page Ranges Diff";
         if is_diff && matches!(error.status(), Some(401 | 403)) {
             for snapshot in std::iter::once(&self.source).chain(&self.previous) {
-                if let Err(culprit) = read_first_page(&snapshot.blob).await {
-                    return culprit.into();
+                let tried = tokio::time::timeout(FAREWELL, read_first_page(&snapshot.blob)).await;
+                if let Ok(Err(culprit)) = tried {
+                    return denied(snapshot.blob.resource(), culprit);
                 }
             }
         }

@@ -1,6 +1,7 @@
-//! What can be typed.
+//! What can be typed. No `Debug`: URLs with a SAS stand in here as they were given.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ Examples:
     snapferry status --target 'https://backups...'";
 
 /// Copy the incremental snapshots of Azure managed disks to another region, on your own compute.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "snapferry", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Args {
     /// What to do.
@@ -60,7 +61,7 @@ pub enum OutputKind {
 }
 
 /// The commands.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Copy one snapshot to the base blob and seal it as a point
     #[command(after_help = COPY_HELP)]
@@ -98,7 +99,7 @@ behind the container's path to get a --target:
   snapferry copy --source '<URL of snapshot 1>' --target 'http://127.0.0.1:10000/target/disks/web?<SAS>'";
 
 /// The URLs of a step, and how it is done.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct StepArgs {
     /// SAS URL of the snapshot to copy (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
@@ -148,7 +149,7 @@ pub struct StepArgs {
 }
 
 /// What copy has besides plan.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct CopyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -174,7 +175,7 @@ pub struct CopyArgs {
 }
 
 /// Rights that a URL does not carry itself.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct AccessArgs {
     /// Where Entra tokens come from: auto, spn, workload, msi or azcli
     #[arg(long, value_name = "TYPE", default_value = "auto", env = "SNAPFERRY_LOGIN_TYPE")]
@@ -185,7 +186,7 @@ pub struct AccessArgs {
 }
 
 /// A base blob.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct TargetArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
@@ -199,7 +200,7 @@ pub struct TargetArgs {
 }
 
 /// The demo.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct DemoArgs {
     /// Size of the disk before it grows
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
@@ -207,7 +208,7 @@ pub struct DemoArgs {
 }
 
 /// The emulator.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct EmulateArgs {
     /// Address to listen on; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
@@ -237,7 +238,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode>
     Args::try_parse_from(args).map_err(|error| {
         if error.use_stderr() {
             // A URL in the wrong place is part of the message: its SAS must not be.
-            eprint!("{}", scrub(&error.render().to_string()));
+            let _ = write!(std::io::stderr(), "{}", scrub(&error.render().to_string()));
             return ExitCode::from(ErrorKind::Usage.exit_code());
         }
         match error.print() {

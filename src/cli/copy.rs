@@ -14,7 +14,8 @@ use crate::step::{PlanReport, Report};
 pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
     if args.dry_run {
         settings::copy_settings(&args)?;
-        return plan(Box::new(args.step), output).await;
+        let look = plan(Box::new(args.step), output);
+        return super::unless(cancel, look).await;
     }
     let settings = settings::copy_settings(&args)?;
     let step = settings::step(&args.step)?;

@@ -42,13 +42,21 @@ fn start(args: Args, output: Output) -> Result<()> {
         let cancel = end_on_signal();
         match args.command {
             Command::Copy(copy) => copy::copy(copy, output, &cancel).await,
-            Command::Plan(plan) => copy::plan(plan, output).await,
-            Command::Points(target) => target::points(target, output).await,
-            Command::Status(target) => target::status(target, output).await,
+            // What only looks can be left at any moment.
+            Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
+            Command::Points(target) => unless(&cancel, target::points(target, output)).await,
+            Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
             Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
         }
     })
+}
+
+async fn unless(cancel: &CancellationToken, work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        result = work => result,
+        () = cancel.cancelled() => Err(Error::new(ErrorKind::Interrupted, "finish looking", "interrupted")),
+    }
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the work cleanly, the second at once.

@@ -76,6 +76,11 @@ fn output_error(error: &impl ToString) -> Error {
         .next("the work itself was done: snapferry status --target <URL> shows the result again")
 }
 
+/// A line on standard error. Nobody may be reading any more: that is no reason to end.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// A size for people.
 pub(super) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()

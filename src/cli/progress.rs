@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::copy::per_second;
-use super::output::size;
+use super::output::{self, size};
 use crate::progress::{Phase, Progress, Snapshot};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future
                 let line = rate.line(&now);
                 match &bar {
                     Some(bar) => draw(bar, &now, line),
-                    None if !first => eprintln!("{line}"),
+                    None if !first => output::say(&line),
                     None => first = false,
                 }
             }

@@ -1,11 +1,14 @@
 //! What was typed becomes what it means: checked once, before anything is done.
 
 use std::io::Read;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
 use super::args::{AccessArgs, CopyArgs, StepArgs, TargetArgs};
+use crate::azure::reply::scrub;
 use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use crate::chain::survey::LARGEST_BLOB;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
 use crate::range::PAGE;
@@ -15,6 +18,9 @@ use crate::step::{Settings, Step};
 /// the environment of a scheduler is not seen by anybody.
 const ENVIRONMENT: [&str; 4] =
     ["SNAPFERRY_SOURCE", "SNAPFERRY_PREVIOUS", "SNAPFERRY_TARGET", "SNAPFERRY_LOGIN_TYPE"];
+
+/// Longer times are mistakes.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Longest URL that is looked at.
 const LONGEST_URL: u64 = 16 << 10;
@@ -62,7 +68,9 @@ pub(super) fn resource(role: Role, text: &str, access: &AccessArgs) -> Result<Re
     }
     if let Some(path) = text.strip_prefix('@') {
         let file = std::fs::File::open(path).map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("read the {role} URL"), error.to_string()).on(path)
+            Error::new(ErrorKind::Usage, format!("read the {role} URL"), error.to_string())
+                .on(scrub(path))
+                .next("the file must exist and hold one URL; a URL itself is given without the @")
         })?;
         return Resource::parse(role, &read_url(role, path, file)?, plain);
     }
@@ -71,7 +79,8 @@ pub(super) fn resource(role: Role, text: &str, access: &AccessArgs) -> Result<Re
 
 fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
     let mut text = String::new();
-    let unreadable = |why: String| Error::new(ErrorKind::Usage, format!("read the {role} URL"), why).on(from);
+    let unreadable =
+        |why: String| Error::new(ErrorKind::Usage, format!("read the {role} URL"), why).on(scrub(from));
     input.take(LONGEST_URL + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
     if text.len() as u64 > LONGEST_URL {
         return Err(unreadable("it is too long for a URL".to_owned()));
@@ -133,8 +142,10 @@ pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
     if args.join_gap > LARGEST_CHUNK {
         return absurd("--join-gap", format!("{} is more than a chunk", args.join_gap));
     }
-    if args.list_window < crate::diff::SMALLEST_WINDOW {
-        return absurd("--list-window", "less than 150MiB costs requests and gains nothing".to_owned());
+    if !(crate::diff::SMALLEST_WINDOW..=LARGEST_BLOB).contains(&args.list_window) {
+        let why =
+            "less than 150MiB costs requests and gains nothing, and no blob has more than 8TiB".to_owned();
+        return absurd("--list-window", why);
     }
     let mut settings = Settings {
         plan: PlanOptions { chunk: args.chunk_size, join_gap: args.join_gap },
@@ -155,6 +166,10 @@ pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
             "use --memory",
             "less than one chunk of 4MiB is too little",
         ));
+    }
+    if args.checkpoint_every > HOUR {
+        let why = "after an interruption, all that was written since the last checkpoint is written again";
+        return Err(Error::new(ErrorKind::Usage, "use --checkpoint-every", why).next("give at most 1h"));
     }
     settings.zero_run = args.zero_run.max(PAGE);
     settings.copy.concurrency = usize::from(args.concurrency);

@@ -13,7 +13,18 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(super) async fn points(args: TargetArgs, output: Output) -> Result<()> {
     let blob = connect(&args)?;
-    let points = list_points(&blob).await?;
+    let points = list_points(&blob).await.map_err(|error| {
+        let error = Error::from(error);
+        match error.kind() {
+            ErrorKind::AccessDenied | ErrorKind::PermissionMissing => {
+                let why = format!("the list of snapshots needs list permission (l) on the container: {}", error.why());
+                Error::new(error.kind(), "list the points", why)
+                    .on(blob.resource())
+                    .next("use a SAS of the container or the account with l, or leave the SAS out and sign in: az login")
+            }
+            _ => error,
+        }
+    })?;
     let heading =
         format!("{:<30} {:<30} {:>12} {:>12}  {}", "POINT", "SOURCE SNAPSHOT", "LENGTH", "SENT", "DIGEST");
     let rows = points.iter().map(|point| {

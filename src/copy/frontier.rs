@@ -81,6 +81,11 @@ impl Frontier {
         }
     }
 
+    /// Number of the first chunk that is not written yet.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// How far everything is written.
     pub fn checkpoint(&self) -> Checkpoint {
         self.reached

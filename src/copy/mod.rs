@@ -46,6 +46,9 @@ use chunk::Route;
 use frontier::{Checkpoint, Frontier, Written};
 use window::Window;
 
+/// Chunks that may be written ahead of one that is still being tried: what the frontier remembers of them.
+const MOST_AHEAD: u64 = 64 << 10;
+
 /// How a plan is run.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyOptions {
@@ -187,6 +190,9 @@ impl<'a> Run<'a> {
         }
         let complete = self.frontier.finish(self.chunks, length);
         match complete {
+            Some(_) if !listing.progress().is_complete() => {
+                Err(Stop::Miscounted("not every byte of the source was listed".to_owned()))
+            }
             Some(checkpoint) if self.chunks == self.totals.data_chunks + self.totals.clear_chunks => {
                 Ok(Copied { totals: self.totals, checkpoint })
             }
@@ -222,6 +228,7 @@ impl<'a> Run<'a> {
         self.window.observe(self.progress.congested(), Instant::now().into_std());
         while let Some(chunk) = self.planned.front().copied()
             && self.window.has_room(memory_of(chunk))
+            && self.chunks - self.frontier.next() < MOST_AHEAD
         {
             self.planned.pop_front();
             self.window.enter(memory_of(chunk));

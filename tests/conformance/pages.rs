@@ -192,7 +192,7 @@ pub async fn reading(suite: &Suite) {
     let (blob, own) = suite.leased("read", 5 << 20).await;
     let data = noise(1, 1024);
     put(&blob, 512, &data, &own).await;
-    let part = blob.read(range(1024, 2048), false).await.unwrap().concat();
+    let part = blob.read(range(1024, 2048)).await.unwrap().concat();
     let same = part == [&data[512..], &[0; 512]].concat();
     suite.check("read a range", "true", same.to_string());
     let read = blob.read_once(range(512, 1536), true).await.unwrap();

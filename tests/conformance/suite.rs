@@ -176,7 +176,7 @@ pub async fn put(blob: &PageBlob, start: u64, bytes: &[u8], fence: &Fence) -> St
 /// Whether `blob` holds `expected`, and nothing else.
 pub async fn holds(blob: &PageBlob, expected: &[u8]) -> String {
     let length = blob.properties().await.unwrap().length;
-    let bytes = blob.read(range(0, length), false).await.unwrap().concat();
+    let bytes = blob.read(range(0, length)).await.unwrap().concat();
     if bytes.len() != expected.len() {
         return format!("{} bytes instead of {}", bytes.len(), expected.len());
     }
