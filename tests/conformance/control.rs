@@ -18,12 +18,20 @@ pub async fn leasing(suite: &Suite) {
     let before = blob.properties().await.unwrap();
     let unleased = put(&blob, 0, &noise(1, 512), &fence(A, 1)).await;
     suite.check("write with an id where there is no lease", "412 LeaseNotPresentWithBlobOperation", unleased);
-    suite.check("renew no lease", "409 LeaseIdMismatchWithLeaseOperation", said(blob.renew_lease_once(A).await));
+    suite.check(
+        "renew no lease",
+        "409 LeaseIdMismatchWithLeaseOperation",
+        said(blob.renew_lease_once(A).await),
+    );
     suite.check("acquire", "done", said(blob.acquire_lease(A, 15).await));
     suite.check("acquire again", "done", said(blob.acquire_lease(A, 60).await));
     suite.check("acquire as another", "409 LeaseAlreadyPresent", said(blob.acquire_lease(B, 60).await));
     suite.check("renew", "done", said(blob.renew_lease_once(A).await));
-    suite.check("renew as another", "409 LeaseIdMismatchWithLeaseOperation", said(blob.renew_lease_once(B).await));
+    suite.check(
+        "renew as another",
+        "409 LeaseIdMismatchWithLeaseOperation",
+        said(blob.renew_lease_once(B).await),
+    );
     let after = blob.properties().await.unwrap();
     suite.check("lease calls and the ETag", "same ETag", changed(&before, &after));
     suite.check("state when leased", "leased", after.lease_state);
