@@ -7,7 +7,8 @@ mod world;
 
 use std::time::Duration;
 
-use snapferry::azure::{Client, RetryPolicy, Timeouts};
+use snapferry::azure::{Client, PageBlob, RetryPolicy, Role, Timeouts};
+use snapferry::base::points::points;
 use snapferry::step::Report;
 use snapferry::{ErrorKind, Result};
 use snapferry_emulator::{BadPageList, BusyText, Call, Config, DiskSnapshot, Fault, FaultKind, Knobs};
@@ -33,6 +34,11 @@ async fn impatient() -> World {
     world
 }
 
+async fn listed_points(world: &World) -> usize {
+    let target = world::url(Role::Target, &world.target_url());
+    points(&PageBlob::connect(target, &world.client).unwrap()).await.unwrap().len()
+}
+
 fn add(world: &World, fault: &Fault) {
     world.source.faults().add(fault.clone());
     world.target.faults().add(fault.clone());
@@ -52,9 +58,9 @@ async fn through(
     world: &World,
     source: &DiskSnapshot,
     previous: Option<&DiskSnapshot>,
+    sealed: usize,
     what: &str,
 ) -> Report {
-    let points = world.points();
     let first: Result<Report> = world.copy(source, previous).await;
     clear(world);
     let report = match first {
@@ -88,7 +94,11 @@ async fn through(
         "{what}: the base differs from its point"
     );
     assert_eq!(world.state().as_deref(), Some("clean"), "{what}");
-    assert_eq!(world.points(), points + 1, "{what}: sealed once");
+    assert_eq!(listed_points(world).await, sealed, "{what}: sealed once");
+    if !what.contains("Duplicate") && !what.contains("seed") {
+        // Not even a snapshot too many, unless the network itself doubled the request.
+        assert_eq!(world.points(), sealed, "{what}: one snapshot");
+    }
     report
 }
 
@@ -98,13 +108,13 @@ async fn full_and_difference(world: &World, fault: &Fault) {
     disk.write(0, &noise(1, 2 * MIB)).unwrap();
     let first = disk.snapshot();
     add(world, fault);
-    through(world, &first, None, &what).await;
+    through(world, &first, None, 1, &what).await;
     disk.write(MIB, &noise(2, MIB)).unwrap();
     disk.clear(0, 512 * 1024).unwrap();
     disk.grow(9 * MIB).unwrap();
     let second = disk.snapshot();
     add(world, fault);
-    through(world, &second, Some(&first), &what).await;
+    through(world, &second, Some(&first), 2, &what).await;
 }
 
 fn calls() -> [Call; 11] {
@@ -275,7 +285,9 @@ async fn whatever_happens_in_whatever_order_no_wrong_point_is_sealed() {
                 add(&world, &Fault::new(kind).always().chance(0.02));
             }
             let snapshot = disk.snapshot();
-            through(&world, &snapshot, previous.as_ref(), &format!("seed {seed}, round {round}")).await;
+            let sealed = usize::try_from(round).unwrap() + 1;
+            let what = format!("seed {seed}, round {round}");
+            through(&world, &snapshot, previous.as_ref(), sealed, &what).await;
             disk.write(round * MIB, &noise(seed + round + 1, MIB + 512)).unwrap();
             disk.clear((round + 3) * MIB, MIB).unwrap();
             previous = Some(snapshot);

@@ -58,10 +58,16 @@ pub async fn points(blob: &PageBlob) -> CallResult<Vec<Point>> {
 /// All snapshots of the blob that were taken by a seal.
 pub(super) async fn marked(blob: &PageBlob) -> CallResult<Vec<(String, Marker)>> {
     let listed = blob.snapshots().await?;
-    // A snapshot that somebody else took of a torn base copies its marker "applying": it is no point.
-    Ok(listed
-        .into_iter()
-        .filter_map(|snapshot| Some((snapshot.time, Marker::read(&snapshot.metadata).ok()??)))
-        .filter(|(_, marker)| marker.state == State::Sealing)
-        .collect())
+    let mut found: Vec<(String, Marker)> = Vec::new();
+    for snapshot in listed {
+        // A snapshot that somebody else took of a torn base copies its marker "applying": it is no point. And a
+        // request that the network doubled made two of one seal, equal in all: the first is the point.
+        if let Ok(Some(marker)) = Marker::read(&snapshot.metadata)
+            && marker.state == State::Sealing
+            && !found.iter().any(|(_, other)| other.run == marker.run && other.step == marker.step)
+        {
+            found.push((snapshot.time, marker));
+        }
+    }
+    Ok(found)
 }

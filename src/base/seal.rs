@@ -12,6 +12,7 @@
 use super::marker::{Marker, State, now};
 use super::points::{self, Point};
 use super::{Base, explain_lost};
+use crate::azure::failure::Class;
 use crate::copy::frontier::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,32 +61,30 @@ impl Base {
 
     async fn make_point(&mut self, marker: Marker) -> Result<Point> {
         let mut last = None;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            // Another ETag: an attempt that is still on its way is refused from here on, so that the list which
+            // is looked at then does not change any more.
             let etag = self.write_marker(marker.clone()).await?;
+            if attempt > 0
+                && let Some(time) = self.existing_point(&marker).await?
+            {
+                return self.declare_clean(marker, time).await;
+            }
             let metadata = marker.write(&self.others);
             match self.blob.snapshot(&metadata, &self.fence.lease_id, &etag).await {
                 Ok(time) => return self.declare_clean(marker, time).await,
                 Err(error) if error.is_fenced() => {
                     return Err(explain_lost(&self.blob, &error.cause.to_string()).await);
                 }
-                // 412: something wrote after all. Otherwise the outcome may be unknown. Look, then try again.
-                Err(error)
-                    if error.status() == Some(412)
-                        || error.class() == crate::azure::failure::Class::Passes =>
-                {
-                    if let Some(time) = self.existing_point(&marker).await? {
-                        return self.declare_clean(marker, time).await;
-                    }
-                    crate::azure::pace::pause(std::time::Duration::from_secs(1)).await;
-                    last = Some(error);
+                // 412: something wrote after all. Otherwise the outcome is unknown.
+                Err(error) if error.status() == Some(412) || error.class() == Class::Passes => {
+                    last = Some(error)
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(last.map_or_else(
-            || Error::new(ErrorKind::Internal, "seal the step", "no attempt was made"),
-            Error::from,
-        ))
+        let none = || Error::new(ErrorKind::Internal, "seal the step", "no attempt was made");
+        Err(last.map_or_else(none, Error::from))
     }
 
     async fn existing_point(&self, marker: &Marker) -> Result<Option<String>> {
