@@ -78,7 +78,7 @@ impl Base {
                 }
                 // 412: something wrote after all. Otherwise the outcome is unknown.
                 Err(error) if error.status() == Some(412) || error.class() == Class::Passes => {
-                    last = Some(error)
+                    last = Some(error);
                 }
                 Err(error) => return Err(error.into()),
             }
