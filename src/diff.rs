@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::azure::failure::{CallError, CallResult, Cause};
+use crate::azure::failure::{CallError, CallResult, Cause, Class};
 use crate::azure::{Against, PageBlob};
 use crate::chain::survey::LARGEST_BLOB;
 use crate::range::{Extent, ExtentKind, PAGE, PageRange};
@@ -303,8 +303,8 @@ impl Lister {
         }
     }
 
-    /// One request under the retry layer. Whatever it brought before it failed is kept: an attempt that moved
-    /// on counts as a success that ended early.
+    /// One request under the retry layer. What it brought before it broke off is kept: an attempt that moved on
+    /// counts as a success that ended early.
     async fn request(&self, position: &mut Position, sender: &mpsc::Sender<Message>) -> CallResult<Ended> {
         let state = tokio::sync::Mutex::new(position);
         self.blob
@@ -319,7 +319,9 @@ impl Lister {
                         let halved = (position.span.min(position.rest.len()) / 2).next_multiple_of(PAGE);
                         let too_much =
                             error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
-                        if at > start {
+                        // Only what broke off is taken up where it stopped. A list that breaks the protocol
+                        // says nothing that can be trusted, not even before the place where it shows.
+                        if at > start && error.class() == Class::Passes {
                             Ok(Ended::At(at))
                         } else if too_much && halved >= SMALLEST_WINDOW {
                             tracing::debug!(

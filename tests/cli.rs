@@ -128,6 +128,15 @@ async fn an_error_is_told_to_people_and_to_programs() {
 }
 
 #[test]
+fn a_command_line_that_cannot_be_read_gives_a_document_too() {
+    for form in [vec!["-o", "json"], vec!["--output=json"]] {
+        let run = snapferry().args(["copy", "--concurrency", "0"]).args(form).output().unwrap();
+        assert_eq!(run.status.code(), Some(2));
+        assert_eq!(document(&run.stdout)["error"]["kind"], "usage");
+    }
+}
+
+#[test]
 fn help_has_examples_and_every_exit_code() {
     let help = snapferry().arg("--help").output().unwrap();
     assert!(help.status.success() && text(&help.stdout).contains("Examples:"));
@@ -178,6 +187,12 @@ fn an_emulated_region_serves_until_it_is_ended() {
     }
     std::process::Command::new("kill").args(["-INT", &emulator.id().to_string()]).status().unwrap();
     assert!(emulator.wait().unwrap().success());
+    #[cfg(target_os = "linux")]
+    {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let unread = snapferry().args(["emulate", "--listen", "127.0.0.1:0"]).stdout(full).output().unwrap();
+        assert_eq!(unread.status.code(), Some(22));
+    }
     let busy = snapferry().args(["emulate", "--listen", "192.0.2.1:80"]).output().unwrap();
     assert_eq!(busy.status.code(), Some(2), "{}", text(&busy.stderr));
 }

@@ -239,19 +239,35 @@ async fn a_sas_that_ends_in_the_middle_leaves_a_base_that_goes_on() {
 }
 
 #[tokio::test]
-async fn a_page_list_that_breaks_the_protocol_is_refused_before_anything_is_written() {
+async fn a_page_list_that_breaks_the_protocol_is_never_built_upon() {
+    // Sizes whose pages are and are not a multiple of three, the length of the pattern of the bad lists; one bad
+    // reply among good ones, and only bad ones.
     for list in
         [BadPageList::Overlapping, BadPageList::Misordered, BadPageList::Misaligned, BadPageList::OutOfBounds]
     {
-        let world = impatient().await;
-        let disk = world.disk(8 * MIB);
-        disk.write(0, &noise(1, MIB)).unwrap();
-        let snapshot = disk.snapshot();
-        add(&world, &Fault::new(FaultKind::BadPageList(list)).always());
-        let error = world.copy(&snapshot, None).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{list:?}: {error}");
-        assert_ne!(world.state().as_deref(), Some("clean"));
-        assert_eq!(world.points(), 0);
+        for (size, times) in [(8, 1), (8, u64::MAX), (64, 1), (64, u64::MAX)] {
+            let mut world = impatient().await;
+            world.settings.plan.join_gap = 0;
+            let disk = world.disk(size * MIB);
+            disk.write(0, &noise(1, MIB)).unwrap();
+            let first = disk.snapshot();
+            let bad = Fault::new(FaultKind::BadPageList(list)).times(times);
+            add(&world, &bad);
+            let error = world.copy(&first, None).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{list:?}, {size} MiB: {error}");
+            assert!(world.base(None).is_none_or(|base| base.snapshots().is_empty()));
+            assert_ne!(world.state().as_deref(), Some("clean"));
+
+            clear(&world);
+            world.target.advance_clock(Duration::from_mins(2));
+            world.copy(&first, None).await.unwrap();
+            disk.write(2 * MIB, &noise(2, MIB)).unwrap();
+            let second = disk.snapshot();
+            world.source.faults().add(bad);
+            let error = world.copy(&second, Some(&first)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{list:?}, {size} MiB: {error}");
+            assert_eq!(world.points(), 1);
+        }
     }
 }
 
@@ -293,6 +309,28 @@ async fn whatever_happens_in_whatever_order_no_wrong_point_is_sealed() {
             previous = Some(snapshot);
         }
     }
+}
+
+/// The default window of 4 MiB chunks does not fit through this link within the time of a call: it must narrow
+/// before everything in it times out together.
+#[tokio::test]
+async fn a_link_that_is_too_slow_for_the_window_is_not_filled_with_it() {
+    use snapferry_emulator::Link;
+    let mut world = World::new().await;
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        call: Duration::from_secs(3),
+        stall: Duration::from_secs(3),
+    };
+    let retry = RetryPolicy { budget: Duration::from_secs(6), ..RetryPolicy::default() };
+    world.client = Client::new(timeouts, retry, None).unwrap();
+    world.settings.copy.concurrency = 32;
+    world.source.set_link(Link { bytes_per_second: Some(16 * MIB), ..Link::default() });
+    let disk = world.disk(256 * MIB);
+    disk.write(0, &noise(1, 128 * MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let report = world.copy(&snapshot, None).await.unwrap();
+    world.assert_identical(&report, &snapshot);
 }
 
 #[tokio::test]

@@ -200,6 +200,10 @@ impl Endpoint {
         &self.resource
     }
 
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
     pub(crate) fn retry(&self) -> Retry<'_> {
         Retry { policy: self.retry, meter: &self.meter }
     }
@@ -385,7 +389,12 @@ impl Endpoint {
             return Err(self.error(call, Cause::Token(why)));
         };
         let token = tokens.get(scope, self.timeouts.call).await.map_err(|none| {
-            let cause = if none.had_before { Cause::TokenRefresh(none.why) } else { Cause::Token(none.why) };
+            let why = if self.resource.is_signed() {
+                none.why
+            } else {
+                format!("the URL holds no SAS (no sig=), and signing in failed: {}", none.why)
+            };
+            let cause = if none.had_before { Cause::TokenRefresh(why) } else { Cause::Token(why) };
             self.error(call, cause)
         })?;
         let mut value = self.header_value(call, &format!("Bearer {token}"))?;
@@ -415,7 +424,7 @@ impl Endpoint {
 
     #[allow(clippy::unused_self)]
     fn too_slow(&self, limit: Duration) -> Cause {
-        Cause::Broken(format!("nothing came for {} s", limit.as_secs_f32()))
+        Cause::Broken(format!("it was not complete after {} s", limit.as_secs_f32()))
     }
 }
 

@@ -100,6 +100,11 @@ impl PageBlob {
         self.endpoint.resource()
     }
 
+    /// How long an attempt to move a chunk may take.
+    pub(crate) fn call_timeout(&self) -> std::time::Duration {
+        self.endpoint.timeouts().call
+    }
+
     /// Whether `error` asks for a token besides the SAS, and one can be had: then the same call is worth another
     /// attempt.
     pub fn learns_to_send_token(&self, error: &CallError) -> bool {

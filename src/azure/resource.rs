@@ -112,7 +112,9 @@ impl Resource {
         let segments = base.path_segments().map_or(0, |parts| parts.filter(|part| !part.is_empty()).count());
         let path_style = is_address(&base);
         if segments < if path_style { 3 } else { 2 } {
-            return Err(usage("it names no blob: the path must hold a container and a blob"));
+            return Err(usage(
+                "it names no blob: the path must hold a container and a blob (and before them the account, where the host is an address)",
+            ));
         }
         if base.scheme() == "http" && plain == PlainHttp::LoopbackOnly && !is_loopback(&base) {
             return Err(Error::new(

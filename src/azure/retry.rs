@@ -120,7 +120,7 @@ impl Retry<'_> {
         if let Cause::Service(reply) = &error.cause
             && let Some(wait) = reply.retry_after
         {
-            return wait;
+            return wait.max(self.policy.first_wait);
         }
         let doubled = self.policy.first_wait.saturating_mul(1 << attempts.saturating_sub(1).min(16));
         doubled.min(self.policy.longest_wait).mul_f64(0.5 + fastrand::f64() / 2.0)

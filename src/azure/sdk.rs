@@ -50,6 +50,13 @@ impl Endpoint {
         let outgoing =
             Outgoing { method, url, headers, body: vec![body.clone()], reply_bytes: 0, waits: false };
         let response = self.dispatch(call, outgoing).await?;
+        tracing::trace!(
+            method = %request.method(),
+            query = request.url().query().unwrap_or_default(),
+            role = %self.resource().role(),
+            status = response.status().as_u16(),
+            "reply"
+        );
         let status = response.status().as_u16();
         let mut reply_headers = azure_core::http::headers::Headers::new();
         for (name, value) in response.headers() {

@@ -2,6 +2,7 @@
 
 use super::Look;
 use super::marker::{Marker, State, StepId};
+use crate::chain::SnapshotId;
 use crate::copy::frontier::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -74,14 +75,33 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
                 .map_err(|error| {
                     error.next("name a blob that does not exist, or bring this one forward: snapferry copy --previous <SAS URL of the snapshot that it is clean at>")
                 }),
-            Some(from) if !marker.step.to.is(from, wish.across_hosts) => refuse(
-                ErrorKind::BaseElsewhere,
-                format!("it is clean at {}, and the previous snapshot is {from}", marker.step.to),
-            )
-            .map_err(|error| error.next(format!("give the snapshot of {} as --previous", marker.step.to.time()))),
+            Some(from) if !marker.step.to.is(from, wish.across_hosts) => elsewhere(marker, wish, from),
             Some(_) => begin(marker, wish, properties.length),
         },
     }
+}
+
+/// Clean, but not at the previous snapshot: behind it, ahead of it, or of another disk.
+fn elsewhere(marker: &Marker, wish: &Wish<'_>, from: &SnapshotId) -> Result<Decision> {
+    let at = &marker.step.to;
+    let refuse = |kind, why: String, next: String| {
+        Err(Error::new(kind, format!("apply {}", wish.step), why).next(next))
+    };
+    if at.family() != from.family() && !wish.across_hosts {
+        let why = format!("the base blob holds another disk: it is clean at {at}");
+        return refuse(
+            ErrorKind::DifferentFamilies,
+            why,
+            "give the base blob of this disk as --target".to_owned(),
+        );
+    }
+    let why = format!("it is clean at {at}, and the previous snapshot is {from}");
+    if wish.step.to.is_older_than(at) || wish.step.to.is(at, wish.across_hosts) {
+        let next =
+            "the base is past this step already, and never goes back: snapferry points shows what was sealed";
+        return refuse(ErrorKind::BaseElsewhere, why, next.to_owned());
+    }
+    refuse(ErrorKind::BaseElsewhere, why, format!("give the snapshot of {} as --previous", at.time()))
 }
 
 fn begin(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
@@ -139,7 +159,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::azure::{Metadata, Properties};
-    use crate::chain::SnapshotId;
 
     const LENGTH: u64 = 1 << 20;
 
@@ -203,6 +222,8 @@ mod tests {
         assert!(matches!(asked(&clean, &step(None, 1)), Ok(Decision::Done(_))));
         assert_eq!(asked(&clean, &step(None, 2)), Err(ErrorKind::TargetExists));
         assert_eq!(asked(&clean, &step(Some(2), 3)), Err(ErrorKind::BaseElsewhere));
+        let ahead = looked(Some(State::Clean), &step(Some(2), 3), LENGTH);
+        assert_eq!(asked(&ahead, &step(Some(1), 2)), Err(ErrorKind::BaseElsewhere));
         assert_eq!(
             asked(&looked(Some(State::Clean), &step(None, 1), LENGTH / 2), &step(Some(1), 2)),
             Err(ErrorKind::BaseSizeMismatch)

@@ -115,7 +115,12 @@ fn check_pair(source: &SnapshotId, previous: &SnapshotId, blob: &PageBlob, acros
         } else {
             "the previous snapshot is newer than the source"
         };
-        return Err(Error::new(ErrorKind::SnapshotOrder, tried, why).next("exchange --source and --previous"));
+        let next = if previous.time() == source.time() {
+            "give an older snapshot as --previous, or leave it out to copy in full"
+        } else {
+            "exchange --source and --previous"
+        };
+        return Err(Error::new(ErrorKind::SnapshotOrder, tried, why).next(next));
     }
     Ok(())
 }

@@ -10,10 +10,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use snapferry_emulator::serve::{AccountSpec, DiskSpec};
 use snapferry_emulator::{Fault, Link};
 
+use super::output::error_document;
 use super::settings::{parse_rate, parse_requests, parse_size};
 use crate::azure::credentials::SignIn;
 use crate::azure::reply::scrub;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,6 +94,14 @@ Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 
 19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 24 refused, 130 interrupted.";
 
 const EMULATE_HELP: &str = "\
+Calls of --fault: any, get-blob, head-blob, page-ranges, page-ranges-diff, put-blob, put-page, clear-pages,
+  put-page-from-url, copy-blob, set-properties, set-metadata, snapshot-blob, lease, delete-blob, list-blobs, ...
+Options: skip=N, times=N|always, chance=P, role=export|account, blob=NAME
+Kinds: server-busy[=busy|ingress|egress|operations], retry-after=SECONDS, operation-timed-out[=TIME], internal-error,
+  not-supported, forbidden, forbidden-after=TIME, cut-before-apply, cut-after-apply, late-duplicate=TIME,
+  delayed-apply=TIME, truncate-body=BYTES, stall=TIME, stall-body=BYTES,TIME, flip-byte-in-reply,
+  flip-byte-in-request, bad-page-list=overlapping|misordered|misaligned|out-of-bounds
+
 Prints a SAS URL for every snapshot and container, then 'ready', and serves until Ctrl-C. Put the name of a base blob
 behind the container's path to get a --target:
   snapferry emulate --disk web=4GiB,snapshots=2 --link latency=20ms,blob-bytes-per-second=60MiB
@@ -202,7 +211,7 @@ pub struct TargetArgs {
 /// The demo.
 #[derive(clap::Args)]
 pub struct DemoArgs {
-    /// Size of the disk before it grows
+    /// Size of the disk before it grows, from 16MiB to 16GiB: both regions hold it in memory
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub size: u64,
 }
@@ -235,10 +244,17 @@ pub struct EmulateArgs {
 
 /// Parses, or prints help, version or a usage error, and gives the exit code for that.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
-    Args::try_parse_from(args).map_err(|error| {
+    let args: Vec<OsString> = args.into_iter().collect();
+    Args::try_parse_from(&args).map_err(|error| {
         if error.use_stderr() {
             // A URL in the wrong place is part of the message: its SAS must not be.
-            let _ = write!(std::io::stderr(), "{}", scrub(&error.render().to_string()));
+            let shown = scrub(&error.render().to_string());
+            let _ = write!(std::io::stderr(), "{shown}");
+            if wants_json(&args) {
+                let why = shown.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let error = Error::new(ErrorKind::Usage, "read the command line", why).next("snapferry help");
+                error_document(&error);
+            }
             return ExitCode::from(ErrorKind::Usage.exit_code());
         }
         match error.print() {
@@ -246,4 +262,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode>
             Err(_) => ExitCode::from(ErrorKind::Output.exit_code()),
         }
     })
+}
+
+/// Whether a JSON document is wanted, by a command line that cannot be parsed.
+fn wants_json(args: &[OsString]) -> bool {
+    let words: Vec<_> = args.iter().map(|word| word.to_string_lossy()).collect();
+    words.windows(2).any(|pair| matches!(&*pair[0], "-o" | "--output" | "--output-type") && pair[1] == "json")
+        || words.iter().any(|word| matches!(&**word, "--output=json" | "--output-type=json" | "-ojson"))
 }

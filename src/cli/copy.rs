@@ -73,7 +73,7 @@ fn describe_plan(report: &PlanReport) -> String {
     };
     let from = report.from.as_ref().map_or_else(String::new, |from| format!("\nfrom          {from}"));
     format!(
-        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps)\nrequests      {}",
+        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps)\nrequests      {} (besides a few for lease, marker and seal)",
         report.to,
         size(report.length),
         size(report.totals.bytes_changed),

@@ -48,7 +48,7 @@ struct DemoStep {
 pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
     if !(SMALLEST..=LARGEST).contains(&args.size) || !args.size.is_multiple_of(MIB) {
         let why = format!(
-            "{} is not a whole number of MiB from {} to {}",
+            "{} is not a whole number of MiB from {} to {}, and both regions hold the disk in memory",
             size(args.size),
             size(SMALLEST),
             size(LARGEST)

@@ -19,13 +19,23 @@ pub(super) async fn emulate(
     let options = ServeOptions { config, faults, accounts, disks };
     let mut document = json!({ "endpoint": null, "certificate": null, "snapshots": [], "containers": [] });
     let mut written = Ok(());
+    let nobody_reads = CancellationToken::new();
     let print = |line: String| {
         if written.is_ok() {
             written = if line == "ready" { output.result(&document, &line) } else { output.line(&line) };
             note(&mut document, &line);
+            if written.is_err() {
+                nobody_reads.cancel();
+            }
         }
     };
-    serve(options, print, cancel.cancelled()).await.map_err(|error| explain(&error))?;
+    let until = async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = nobody_reads.cancelled() => {}
+        }
+    };
+    serve(options, print, until).await.map_err(|error| explain(&error))?;
     written
 }
 

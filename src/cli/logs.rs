@@ -1,5 +1,7 @@
 //! Logs go to standard error. Only our own modules speak: what libraries log may hold URLs with a SAS in them.
 
+use std::io::IsTerminal;
+
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,8 +19,10 @@ pub(super) fn start(verbose: u8, quiet: bool) -> Result<()> {
         _ => LevelFilter::TRACE,
     };
     let targets = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(level >= Level::DEBUG);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(level >= Level::DEBUG);
     tracing_subscriber::registry()
         .with(lines)
         .with(targets)

@@ -52,18 +52,24 @@ impl Output {
         // When even this cannot be written, the exit code still tells.
         let _ = std::io::stderr().write_all(lines.as_bytes());
         if self.kind == OutputKind::Json && kind != ErrorKind::Output {
-            let document = json!({ "error": {
-                "kind": kind.name(),
-                "exit_code": kind.exit_code(),
-                "tried": error.tried(),
-                "on": error.subject(),
-                "why": error.why(),
-                "again": kind.remedy().name(),
-                "next": error.advice(),
-            }});
-            let _ = write_line(&format!("{document:#}"));
+            error_document(error);
         }
     }
+}
+
+/// Writes an error as the one document.
+pub(super) fn error_document(error: &Error) {
+    let kind = error.kind();
+    let document = json!({ "error": {
+        "kind": kind.name(),
+        "exit_code": kind.exit_code(),
+        "tried": error.tried(),
+        "on": error.subject(),
+        "why": error.why(),
+        "again": kind.remedy().name(),
+        "next": error.advice(),
+    }});
+    let _ = write_line(&format!("{document:#}"));
 }
 
 fn write_line(text: &str) -> Result<()> {
@@ -73,7 +79,7 @@ fn write_line(text: &str) -> Result<()> {
 
 fn output_error(error: &impl ToString) -> Error {
     Error::new(ErrorKind::Output, "write the result to standard output", error.to_string())
-        .next("the work itself was done: snapferry status --target <URL> shows the result again")
+        .next("run it again with an output that can be written; a copy that was done is found done")
 }
 
 /// A line on standard error. Nobody may be reading any more: that is no reason to end.

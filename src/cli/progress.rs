@@ -68,12 +68,13 @@ struct Rate {
 
 impl Rate {
     fn line(&mut self, now: &Snapshot) -> String {
-        self.past.push_back((Instant::now(), now.bytes));
+        self.past.push_back((Instant::now(), now.source.bytes_in));
         while self.past.len() > 2 && self.past.front().is_some_and(|(then, _)| then.elapsed() > RATE_OVER) {
             self.past.pop_front();
         }
-        let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.bytes));
-        let rate = per_second(now.bytes - before, then.elapsed().as_secs_f64());
+        let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.source.bytes_in));
+        // What comes from the source moves all the time; whole chunks are counted only when they are written.
+        let rate = per_second(now.source.bytes_in - before, then.elapsed().as_secs_f64());
         let waiting =
             now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
         let doing = match now.phase {
@@ -82,18 +83,17 @@ impl Rate {
             Phase::Done => return "done".to_owned(),
             Phase::Copying => size(now.bytes),
         };
-        let (in_flight, limit) = now.in_flight;
+        let (in_flight, _) = now.in_flight;
         match now.expected {
-            None => format!(
-                "{doing} at {}/s, still listing, {in_flight} of {limit} in flight{waiting}",
-                size(rate)
-            ),
+            None => {
+                format!("{doing} at {}/s, still listing, {in_flight} chunks in flight{waiting}", size(rate))
+            }
             Some((all, exact)) => {
                 let about = if exact { "" } else { "about " };
                 let seconds = all.saturating_sub(now.bytes).checked_div(rate);
                 let left = seconds.map_or_else(|| "unknown".to_owned(), time_left);
                 format!(
-                    "{doing} of {about}{} at {}/s, time left {left}, {in_flight} of {limit} in flight{waiting}",
+                    "{doing} of {about}{} at {}/s, time left {left}, {in_flight} chunks in flight{waiting}",
                     size(all),
                     size(rate)
                 )

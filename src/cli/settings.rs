@@ -39,7 +39,9 @@ pub(super) fn refuse_unknown_environment() -> Result<()> {
 
 /// The URLs of a step.
 pub(super) fn step(args: &StepArgs) -> Result<Step> {
-    let inputs = [Some(&args.source), args.previous.as_ref(), Some(&args.target)];
+    // A variable that is set to nothing is as good as none.
+    let previous = args.previous.as_ref().filter(|text| !text.trim().is_empty());
+    let inputs = [Some(&args.source), previous, Some(&args.target)];
     if inputs.iter().flatten().filter(|text| text.trim() == "-").count() > 1 {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -81,13 +83,21 @@ fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
     let mut text = String::new();
     let unreadable =
         |why: String| Error::new(ErrorKind::Usage, format!("read the {role} URL"), why).on(scrub(from));
-    input.take(LONGEST_URL + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    input
+        .take(LONGEST_URL + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(error.to_string()).next("the URL must be plain text in UTF-8"))?;
     if text.len() as u64 > LONGEST_URL {
         return Err(unreadable("it is too long for a URL".to_owned()));
     }
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // As PowerShell and `az` without `-o tsv` write it: with a mark, in quotes.
+    let text = text.trim_start_matches('\u{feff}');
+    let mut lines = text.lines().map(|line| line.trim().trim_matches('"')).filter(|line| !line.is_empty());
     match (lines.next(), lines.next()) {
-        (Some(line), None) => Ok(line.to_owned()),
+        (Some(line), None) if line.starts_with("http") => Ok(line.to_owned()),
+        (Some(_), None) => Err(unreadable("it holds no URL".to_owned()).next(
+            "az snapshot grant-access names the field accessSAS, older versions accessSas: --query 'accessSAS || accessSas' -o tsv",
+        )),
         (None, _) => Err(unreadable("it is empty".to_owned())),
         (Some(_), Some(_)) => Err(unreadable("it holds more than one line; one URL is expected".to_owned())),
     }

@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(super) async fn points(args: TargetArgs, output: Output) -> Result<()> {
     let blob = connect(&args)?;
+    if base::look(&blob).await?.properties.is_none() {
+        return Err(missing(&blob, "list the points"));
+    }
     let points = list_points(&blob).await.map_err(|error| {
         let error = Error::from(error);
         match error.kind() {
@@ -43,9 +46,7 @@ pub(super) async fn status(args: TargetArgs, output: Output) -> Result<()> {
     let blob = connect(&args)?;
     let look = base::look(&blob).await?;
     let Look { properties: Some(properties), marker } = look else {
-        return Err(Error::new(ErrorKind::BaseMissing, "show the base blob", "it does not exist")
-            .on(blob.resource())
-            .next("a full copy creates it: snapferry copy --source <SAS URL> --target <URL>"));
+        return Err(missing(&blob, "show the base blob"));
     };
     let state = marker.as_ref().map_or("no-marker", Marker::state_name);
     let document = json!({
@@ -91,6 +92,12 @@ fn describe(marker: &Marker) -> String {
             marker.step, marker.checkpoint.offset, marker.length
         ),
     }
+}
+
+fn missing(blob: &PageBlob, tried: &str) -> Error {
+    Error::new(ErrorKind::BaseMissing, tried, "it does not exist")
+        .on(blob.resource())
+        .next("check the name; a full copy creates it: snapferry copy --source <SAS URL> --target <URL>")
 }
 
 fn connect(args: &TargetArgs) -> Result<PageBlob> {

@@ -130,10 +130,10 @@ impl<'a> Run<'a> {
     ) -> Self {
         Self {
             base,
+            window: Window::new(options.concurrency, options.memory, route.target.call_timeout()),
             route: Arc::new(route),
             options,
             progress,
-            window: Window::new(options.concurrency, options.memory),
             frontier: Frontier::new(checkpoint),
             planned: VecDeque::new(),
             planner: Some(Planner::new(plan)),
@@ -235,15 +235,18 @@ impl<'a> Run<'a> {
             let number = self.chunks;
             self.chunks += 1;
             let route = Arc::clone(&self.route);
-            self.in_flight.spawn(async move { Outcome { number, chunk, written: route.copy(chunk).await } });
+            let started = Instant::now();
+            self.in_flight
+                .spawn(async move { Outcome { number, chunk, started, written: route.copy(chunk).await } });
         }
         self.progress.show_window(self.window.chunks(), self.window.limit());
     }
 
     fn finish_chunk(&mut self, done: Result<Outcome, JoinError>) -> Result<(), Stop> {
-        let Outcome { number, chunk, written } =
+        let Outcome { number, chunk, started, written } =
             done.map_err(|_| Stop::Miscounted("a chunk's task ended without a result".to_owned()))?;
-        self.window.leave(memory_of(chunk));
+        let now = Instant::now();
+        self.window.leave(memory_of(chunk), now - started, now.into_std());
         let written = written?;
         if written.range != chunk.range
             || written.counts.bytes_sent + written.counts.bytes_zero != chunk.range.len()
@@ -272,6 +275,7 @@ impl<'a> Run<'a> {
 struct Outcome {
     number: u64,
     chunk: Chunk,
+    started: Instant,
     written: CallResult<Written>,
 }
 

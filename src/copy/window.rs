@@ -1,12 +1,15 @@
-//! How many chunks may be in flight: as many as the service takes, within a budget of memory.
+//! How many chunks may be in flight: as many as the service and the link take, within a budget of memory.
 //!
-//! Throttling and time-outs shrink the window (to two thirds, once for all refusals of one moment), chunks that
-//! arrive let it grow again by one for each window's worth. So the copy finds the rate that the service allows
-//! and stays near it, and on a slow link it does not start more than can finish in time.
+//! It begins with a few and grows by one with each chunk that arrives, until something speaks against it; then
+//! by one for each window's worth. Throttling and time-outs shrink it to two thirds, once for all refusals of one
+//! moment. So do chunks that take long: on a slow link all chunks share it, and a window that is too wide would
+//! time out as a whole. So the copy finds the rate that is allowed, and stays near it.
 
 use std::time::{Duration, Instant};
 
 const SHRINK: f64 = 0.65;
+/// Chunks to begin with.
+const FIRST: f64 = 4.0;
 /// Refusals of requests that were under way together count once.
 const DEAD_TIME: Duration = Duration::from_secs(2);
 
@@ -15,7 +18,11 @@ const DEAD_TIME: Duration = Duration::from_secs(2);
 pub struct Window {
     most_chunks: f64,
     most_bytes: u64,
+    /// A chunk that takes longer is in danger of its time-out.
+    slow: Duration,
     limit: f64,
+    /// Whether nothing spoke against growing yet.
+    opening: bool,
     chunks: usize,
     bytes: u64,
     congestion_seen: u64,
@@ -23,13 +30,16 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window of at most `chunks` chunks and `bytes` bytes; one chunk always fits.
-    pub fn new(chunks: usize, bytes: u64) -> Self {
+    /// A window of at most `chunks` chunks and `bytes` bytes; one chunk always fits. An attempt to move a chunk
+    /// is given up after `call`.
+    pub fn new(chunks: usize, bytes: u64, call: Duration) -> Self {
         let most_chunks = chunks.max(1) as f64;
         Self {
             most_chunks,
             most_bytes: bytes,
-            limit: most_chunks,
+            slow: call / 4,
+            limit: most_chunks.min(FIRST),
+            opening: true,
             chunks: 0,
             bytes: 0,
             congestion_seen: 0,
@@ -49,19 +59,28 @@ impl Window {
         self.bytes += bytes;
     }
 
-    /// A chunk is done.
-    pub fn leave(&mut self, bytes: u64) {
+    /// A chunk is done that took `elapsed`.
+    pub fn leave(&mut self, bytes: u64, elapsed: Duration, now: Instant) {
         self.chunks -= 1;
         self.bytes -= bytes;
-        self.limit = (self.limit + 1.0 / self.limit).min(self.most_chunks);
+        if elapsed > self.slow * 2 {
+            self.shrink(now);
+        } else if elapsed <= self.slow {
+            let step = if self.opening { 1.0 } else { 1.0 / self.limit };
+            self.limit = (self.limit + step).min(self.most_chunks);
+        }
     }
 
     /// Looks at the running count of refusals; more than before shrinks the window.
     pub fn observe(&mut self, congested: u64, now: Instant) {
-        if congested <= self.congestion_seen {
-            return;
+        if congested > self.congestion_seen {
+            self.congestion_seen = congested;
+            self.shrink(now);
         }
-        self.congestion_seen = congested;
+    }
+
+    fn shrink(&mut self, now: Instant) {
+        self.opening = false;
         if self.shrunk_at.is_none_or(|then| now.duration_since(then) >= DEAD_TIME) {
             self.shrunk_at = Some(now);
             self.limit = (self.limit * SHRINK).max(1.0);
@@ -83,20 +102,32 @@ impl Window {
 mod tests {
     use super::*;
 
+    const CALL: Duration = Duration::from_secs(100);
+    const QUICK: Duration = Duration::from_secs(1);
+
     #[test]
     fn one_chunk_always_fits_and_the_budget_holds() {
-        let mut window = Window::new(8, 100);
+        let mut window = Window::new(8, 100, CALL);
         assert!(window.has_room(1000));
         window.enter(60);
         assert!(window.has_room(40) && !window.has_room(41));
-        window.leave(60);
+        window.leave(60, QUICK, Instant::now());
         assert_eq!(window.chunks(), 0);
+    }
+
+    fn pass(window: &mut Window, chunks: usize, elapsed: Duration, now: Instant) {
+        for _ in 0..chunks {
+            window.enter(1);
+            window.leave(1, elapsed, now);
+        }
     }
 
     #[test]
     fn refusals_shrink_the_window_once_a_moment_and_success_grows_it() {
-        let mut window = Window::new(16, u64::MAX);
         let start = Instant::now();
+        let mut window = Window::new(16, u64::MAX, CALL);
+        pass(&mut window, 12, QUICK, start);
+        assert!((window.limit() - 16.0).abs() < 1e-9, "it opens by one with each chunk");
         window.observe(5, start);
         window.observe(9, start);
         assert!((window.limit() - 16.0 * SHRINK).abs() < 1e-9);
@@ -104,10 +135,17 @@ mod tests {
             window.observe(10 + i, start + DEAD_TIME * u32::try_from(i + 1).unwrap_or(1));
         }
         assert!((window.limit() - 1.0).abs() < 1e-9, "never below one");
-        for _ in 0..1000 {
-            window.enter(1);
-            window.leave(1);
-        }
+        pass(&mut window, 1000, QUICK, start);
         assert!((window.limit() - 16.0).abs() < 1e-9, "never above the most");
+    }
+
+    #[test]
+    fn chunks_that_take_long_hold_the_window_and_then_shrink_it() {
+        let start = Instant::now();
+        let mut window = Window::new(16, u64::MAX, CALL);
+        pass(&mut window, 50, Duration::from_secs(30), start);
+        assert!((window.limit() - FIRST).abs() < 1e-9, "it does not grow");
+        pass(&mut window, 1, Duration::from_mins(1), start);
+        assert!((window.limit() - FIRST * SHRINK).abs() < 1e-9);
     }
 }
