@@ -5,8 +5,8 @@ use crate::base;
 use crate::base::decide::Decision;
 use crate::error::Result;
 use crate::plan::{Planner, Totals};
+use crate::prepare::{Prepared, prepare, resume_offset, start_listing};
 use crate::progress::Progress;
-use crate::replicate::{Prepared, prepare, resume_offset, start_listing};
 use crate::step::{PlanReport, Settings, Step};
 
 /// Says what [`replicate`](crate::replicate::replicate) would do. Writes nothing; refuses what it would refuse, but for a lease that

@@ -56,6 +56,7 @@ pub mod diff;
 pub mod dry_run;
 pub mod error;
 pub mod plan;
+mod prepare;
 pub mod progress;
 pub mod range;
 pub mod replicate;

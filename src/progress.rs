@@ -39,7 +39,7 @@ pub struct Progress {
 
 /// The numbers at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct Numbers {
     /// What the run is doing.
     pub phase: Phase,
     /// Bytes of chunks that are written.
@@ -58,13 +58,13 @@ pub struct Snapshot {
 
 impl Progress {
     /// The numbers now.
-    pub fn read(&self) -> Snapshot {
+    pub fn read(&self) -> Numbers {
         let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let expected = listing.and_then(|listing| {
             let all = listing.expected_data()?.saturating_add(listing.clear());
             Some((all, listing.is_complete()))
         });
-        Snapshot {
+        Numbers {
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             bytes: self.bytes.load(Relaxed),
             expected,

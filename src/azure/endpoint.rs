@@ -235,7 +235,7 @@ impl Endpoint {
         }
         let outgoing = Outgoing {
             method: request.method.clone(),
-            url: self.url(self.resource.base(), &request.query),
+            url: self.url(self.resource.address(), &request.query),
             headers,
             body: request.body.clone(),
             reply_bytes: request.reply_bytes,

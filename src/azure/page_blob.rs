@@ -80,7 +80,7 @@ impl PageBlob {
 
     /// A client for the blob behind `endpoint`.
     pub fn new(endpoint: Arc<Endpoint>) -> CallResult<Self> {
-        let url = endpoint.resource().base().clone();
+        let url = endpoint.resource().address().clone();
         let build_error = |error: azure_core::Error| endpoint.error_of_sdk("client", error);
         let blob_options = BlobClientOptions {
             client_options: client_options(&endpoint),

@@ -164,7 +164,7 @@ impl Resource {
     }
 
     /// The URL without its query.
-    pub fn base(&self) -> &Url {
+    pub fn address(&self) -> &Url {
         &self.base
     }
 
@@ -205,7 +205,7 @@ impl Resource {
         self.query.parameter("se")?.parse().ok()
     }
 
-    /// The URL of another blob or container of the same account with the same query, used for List Blobs.
+    /// The URL of the container that the blob lies in, and the blob's name in it: what List Blobs asks for.
     pub(crate) fn container(&self) -> Option<(Url, String)> {
         let path = self.base.path().trim_start_matches('/');
         let parts = if is_address(&self.base) { 2 } else { 1 };

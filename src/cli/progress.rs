@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::copy::per_second;
 use super::output::{self, size};
-use crate::progress::{Phase, Progress, Snapshot};
+use crate::progress::{Numbers, Phase, Progress};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn draw(bar: &ProgressBar, now: &Snapshot, line: String) {
+fn draw(bar: &ProgressBar, now: &Numbers, line: String) {
     bar.set_length(now.expected.map_or(0, |(bytes, _)| bytes));
     bar.set_position(now.bytes);
     bar.set_message(line);
@@ -67,7 +67,7 @@ struct Rate {
 }
 
 impl Rate {
-    fn line(&mut self, now: &Snapshot) -> String {
+    fn line(&mut self, now: &Numbers) -> String {
         self.past.push_back((Instant::now(), now.source.bytes_in));
         while self.past.len() > 2 && self.past.front().is_some_and(|(then, _)| then.elapsed() > RATE_OVER) {
             self.past.pop_front();

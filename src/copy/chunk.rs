@@ -38,15 +38,15 @@ impl Route {
         }
         let scanned = self.source.repeat_attempt(|| self.read(chunk)).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
-        for run in scanned.runs {
-            if let Some((frames, crc)) = run.data {
-                self.target.put_pages(run.range, frames, crc, &self.fence).await?;
-                counts.bytes_sent += run.range.len();
+        for piece in scanned.pieces {
+            if let Some((frames, crc)) = piece.data {
+                self.target.put_pages(piece.range, frames, crc, &self.fence).await?;
+                counts.bytes_sent += piece.range.len();
             } else {
                 if !self.zeros_are_free {
-                    self.target.clear_pages(run.range, &self.fence).await?;
+                    self.target.clear_pages(piece.range, &self.fence).await?;
                 }
-                counts.bytes_zero += run.range.len();
+                counts.bytes_zero += piece.range.len();
             }
         }
         Ok(Written { range: chunk.range, crc: scanned.crc, counts })

@@ -1,6 +1,6 @@
 //! Looks at a chunk's bytes once: where are zeros, and what are the checksums?
 //!
-//! The chunk stays the list of frames that came from the socket; runs are slices of them.
+//! The chunk stays the list of frames that came from the socket; pieces are slices of them.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::range::{PAGE, PageRange};
 
 /// A part of a chunk that is written with one request, or not at all.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Piece {
     /// Where it goes.
     pub range: PageRange,
     /// Its bytes and their checksum; `None` for a run of zeros.
@@ -19,8 +19,8 @@ pub struct Run {
 /// A chunk that was looked at.
 #[derive(Clone, Debug)]
 pub struct Scanned {
-    /// The runs, in order, covering the whole chunk.
-    pub runs: Vec<Run>,
+    /// The pieces, in order, covering the whole chunk.
+    pub pieces: Vec<Piece>,
     /// The checksum of the whole chunk, zeros included.
     pub crc: Crc64,
 }
@@ -36,17 +36,17 @@ pub struct ZeroRule {
     pub trim_edges: bool,
 }
 
-/// Splits the bytes of `range` into runs of data and of zeros, and computes their checksums.
+/// Splits the bytes of `range` into pieces of data and of zeros, and computes their checksums.
 pub fn scan(range: PageRange, frames: &[Bytes], rule: ZeroRule) -> Scanned {
     let zero = zero_pages(range, frames);
-    let mut runs = Vec::new();
+    let mut pieces = Vec::new();
     let mut crc = Crc64::default();
     let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
     for (range, is_zero) in group(range, &zero, rule) {
         let taken = cursor.take(range.len());
         if is_zero {
             crc = crc.join(Crc64::of_zeros(range.len()));
-            runs.push(Run { range, data: None });
+            pieces.push(Piece { range, data: None });
         } else {
             let mut running = Running::default();
             for frame in &taken {
@@ -54,10 +54,10 @@ pub fn scan(range: PageRange, frames: &[Bytes], rule: ZeroRule) -> Scanned {
             }
             let sum = running.finish();
             crc = crc.join(sum);
-            runs.push(Run { range, data: Some((taken, sum)) });
+            pieces.push(Piece { range, data: Some((taken, sum)) });
         }
     }
-    Scanned { runs, crc }
+    Scanned { pieces, crc }
 }
 
 /// For each page, whether all of its bytes are zero. A page may lie in several frames.
@@ -173,23 +173,23 @@ mod tests {
             prop_assert_eq!(scanned.crc, Crc64::of(&data));
             let mut next = range.start();
             let mut rebuilt = Vec::new();
-            for run in &scanned.runs {
-                prop_assert_eq!(run.range.start(), next);
-                next = run.range.end();
-                if let Some((frames, crc)) = &run.data {
+            for piece in &scanned.pieces {
+                prop_assert_eq!(piece.range.start(), next);
+                next = piece.range.end();
+                if let Some((frames, crc)) = &piece.data {
                     let bytes = frames.concat();
-                    prop_assert_eq!(bytes.len() as u64, run.range.len());
+                    prop_assert_eq!(bytes.len() as u64, piece.range.len());
                     prop_assert_eq!(*crc, Crc64::of(&bytes));
                     rebuilt.extend(bytes);
                 } else {
-                    let is_edge = run.range.start() == range.start() || run.range.end() == range.end();
-                    prop_assert!(run.range.len() >= shortest * 512 || (trim_edges && is_edge));
-                    rebuilt.resize(rebuilt.len() + usize::try_from(run.range.len()).unwrap(), 0);
+                    let is_edge = piece.range.start() == range.start() || piece.range.end() == range.end();
+                    prop_assert!(piece.range.len() >= shortest * 512 || (trim_edges && is_edge));
+                    rebuilt.resize(rebuilt.len() + usize::try_from(piece.range.len()).unwrap(), 0);
                 }
             }
             prop_assert_eq!(next, range.end());
             prop_assert_eq!(rebuilt, data);
-            prop_assert!(scanned.runs.windows(2).all(|pair| pair[0].data.is_some() != pair[1].data.is_some()));
+            prop_assert!(scanned.pieces.windows(2).all(|pair| pair[0].data.is_some() != pair[1].data.is_some()));
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let range = PageRange::new(0, 4096).unwrap();
         let rule = ZeroRule { shortest_run: 1024, trim_edges: false };
         let scanned = scan(range, &[Bytes::from(vec![0; 4096])], rule);
-        assert_eq!(scanned.runs.len(), 1);
-        assert!(scanned.runs[0].data.is_none());
+        assert_eq!(scanned.pieces.len(), 1);
+        assert!(scanned.pieces[0].data.is_none());
     }
 }

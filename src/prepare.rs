@@ -1,0 +1,87 @@
+//! What comes before the first write: both snapshots and the base are looked at, and it is decided what is to be
+//! done. A step and its dry run share this.
+
+use std::sync::Arc;
+
+use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource};
+use crate::base::decide::{Decision, Wish, decide};
+use crate::base::marker::StepId;
+use crate::base::{self, Opening};
+use crate::chain::{Survey, survey};
+use crate::diff::Listing;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Phase, Progress};
+use crate::range::PageRange;
+use crate::step::{Settings, Step};
+
+/// Everything that is known before the first write.
+pub(crate) struct Prepared {
+    pub(crate) survey: Survey,
+    pub(crate) target: PageBlob,
+    pub(crate) opening: Opening,
+    pub(crate) decision: Decision,
+}
+
+pub(crate) async fn prepare(
+    step: &Step,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Prepared> {
+    progress.enter(Phase::Checking);
+    if let Some(time) = step.target.snapshot() {
+        let why = format!("it names a snapshot ({time}); only the blob itself can be written to");
+        return Err(Error::new(ErrorKind::Usage, "use the target URL", why)
+            .on(&step.target)
+            .next("leave snapshot= out of --target"));
+    }
+    let reading = Arc::new(Pace::new(settings.caps));
+    let connect = |resource: &Resource, pace: &Arc<Pace>, meter| {
+        PageBlob::new(Endpoint::new(resource.clone(), client, Arc::clone(pace), meter)).map_err(Error::from)
+    };
+    let source = connect(&step.source, &reading, Arc::clone(&progress.source))?;
+    let previous = step
+        .previous
+        .as_ref()
+        .map(|previous| connect(previous, &reading, Arc::clone(&progress.source)))
+        .transpose()?;
+    let target = connect(&step.target, &Arc::new(Pace::new(settings.caps)), Arc::clone(&progress.target))?;
+    let survey = survey(source, previous, settings.across_hosts).await?;
+    let opening = Opening {
+        step: StepId {
+            from: survey.previous.as_ref().map(|previous| previous.id.clone()),
+            to: survey.source.id.clone(),
+        },
+        length: survey.source.length,
+        run: uuid::Uuid::new_v4().to_string(),
+        across_hosts: settings.across_hosts,
+        lease: settings.lease,
+    };
+    let look = base::look(&target).await?;
+    let decision = decide(&look, &wish(&survey, &opening)).map_err(|error| error.on(target.resource()))?;
+    Ok(Prepared { survey, target, opening, decision })
+}
+
+pub(crate) fn wish<'a>(survey: &Survey, opening: &'a Opening) -> Wish<'a> {
+    Wish {
+        step: &opening.step,
+        from_length: survey.previous.as_ref().map(|previous| previous.length),
+        to_length: opening.length,
+        across_hosts: opening.across_hosts,
+    }
+}
+
+pub(crate) fn resume_offset(decision: &Decision) -> u64 {
+    if let Decision::GoOn(checkpoint) = decision { checkpoint.offset } else { 0 }
+}
+
+pub(crate) fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Listing {
+    let length = survey.source.length;
+    // Both are multiples of a page (the marker and the survey see to it), so only "nothing left" is no range.
+    let range = PageRange::new(from, length).ok();
+    let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
+    let listing =
+        Listing::start(&survey.source.blob, &survey.against(), range, length, forced, settings.listing);
+    progress.follow(listing.progress());
+    listing
+}
