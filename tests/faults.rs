@@ -349,3 +349,33 @@ async fn a_service_that_allows_little_is_not_run_against() {
     world.assert_identical(&report, &snapshot);
     assert!(report.retries > 0, "it was refused, and waited");
 }
+
+/// A lower bound on time cannot be broken by a busy machine: what went over the wire took at least as long as the
+/// caps say, retries included.
+#[tokio::test]
+async fn caps_hold_for_what_goes_over_the_wire_retries_included() {
+    let mut world = impatient().await;
+    world.settings.plan.join_gap = 0;
+    world.settings.caps.requests_per_second = Some(200);
+    let disk = world.disk(16 * MIB);
+    for i in 0..100 {
+        disk.write(i * 64 * 1024, &noise(i, 512)).unwrap();
+    }
+    add(&world, &Fault::new(FaultKind::InternalError).on(Call::PutPage).chance(0.5).times(100));
+    let snapshot = disk.snapshot();
+    let report = world.copy(&snapshot, None).await.unwrap();
+    let puts = world.target.stats().of(Call::PutPage).requests;
+    assert!(puts > 150, "half of them were made again");
+    // A quarter of a second's worth may go at once.
+    let least = f64::from(u32::try_from(puts).unwrap() - 50) / 200.0;
+    assert!(report.seconds >= least, "{puts} writes in {} s", report.seconds);
+
+    let mut world = impatient().await;
+    world.settings.plan.chunk = 64 << 10;
+    world.settings.caps.bytes_per_second = Some(8 * MIB);
+    let disk = world.disk(16 * MIB);
+    disk.write(0, &noise(1, 6 * MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let report = world.copy(&snapshot, None).await.unwrap();
+    assert!(report.seconds >= 6.0 / 8.0, "6 MiB at 8 MiB/s in {} s", report.seconds);
+}

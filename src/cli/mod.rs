@@ -66,9 +66,7 @@ fn end_on_signal() -> CancellationToken {
     tokio::spawn(async move {
         wait_for_signal().await;
         asked.cancel();
-        eprintln!(
-            "ending cleanly: the checkpoint is being written and the lease released; once more ends at once"
-        );
+        output::say("ending cleanly; once more ends at once");
         wait_for_signal().await;
         std::process::exit(i32::from(ErrorKind::Interrupted.exit_code()));
     });

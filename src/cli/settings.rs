@@ -112,12 +112,9 @@ pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
         ("--call-timeout", timeouts.call),
         ("--stall-timeout", timeouts.stall),
     ] {
-        if time.is_zero() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("use {name}"),
-                "no attempt can be made in no time",
-            ));
+        if time.is_zero() || time > HOUR {
+            let why = "it must be more than nothing and at most an hour";
+            return Err(Error::new(ErrorKind::Usage, format!("use {name}"), why).next("leave it out"));
         }
     }
     let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
