@@ -32,6 +32,8 @@ pub const WINDOW_EXTENTS: usize = 64 << 10;
 pub const SMALLEST_WINDOW: u64 = 150 << 20;
 /// A data extent is handed out once it is this long: what follows need not be known before it is copied.
 const LONG_ENOUGH: u64 = 1 << 30;
+/// Markers without a range that are followed.
+const MOST_BARREN: u32 = 1000;
 /// How long a request is kept open while its window is full.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -263,6 +265,8 @@ struct Position {
     span: u64,
     /// What the last reply asked about and the marker with which it goes on.
     marker: Option<(PageRange, String)>,
+    /// Replies in a row that named a marker and nothing else.
+    barren: u32,
 }
 
 /// How one request ended.
@@ -278,7 +282,7 @@ enum Ended {
 impl Lister {
     /// Nobody listens when a message cannot be sent: then nobody needs it.
     async fn run(self, window: PageRange, sender: mpsc::Sender<Message>) {
-        let mut position = Position { rest: window, span: window.len(), marker: None };
+        let mut position = Position { rest: window, span: window.len(), marker: None, barren: 0 };
         loop {
             let at = match self.request(&mut position, &sender).await {
                 Ok(Ended::At(at)) => at,
@@ -329,7 +333,12 @@ impl Lister {
                                 "the page list took too long: halving the window"
                             );
                             position.span = halved;
-                            Ok(Ended::At(start))
+                            // The server says so itself: at once. A silent one is waited for as ever.
+                            if error.code() == "OperationTimedOut" {
+                                Ok(Ended::At(start))
+                            } else {
+                                Err(error)
+                            }
                         } else {
                             Err(error)
                         }
@@ -371,10 +380,11 @@ impl Lister {
             slot.send(Message::Extent(extent));
         }
         match reply.next_marker() {
-            Some(next) if marker.as_deref() == Some(next) => {
-                Err(self.protocol_error("the same NextMarker came twice".to_owned()))
+            Some(_) if position.barren > MOST_BARREN => {
+                Err(self.protocol_error("markers come, and nothing else".to_owned()))
             }
             Some(next) => {
+                position.barren = if *at > position.rest.start() { 0 } else { position.barren + 1 };
                 position.marker = Some((asked, next.to_owned()));
                 Ok(Ended::At(*at))
             }

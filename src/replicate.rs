@@ -131,9 +131,16 @@ impl Work<'_> {
         decision: Decision,
         listing: Option<Listing>,
     ) -> Result<Outcome> {
-        let mut base = match decision {
-            Decision::Create => Base::create(target, self.opening).await?,
-            _ => Base::own(target, self.opening).await?,
+        let taking_over = async {
+            match decision {
+                Decision::Create => Base::create(target, self.opening).await,
+                _ => Base::own(target, self.opening).await,
+            }
+        };
+        let mut base = tokio::select! {
+            base = taking_over => base?,
+            // A lease that was just taken lapses by itself.
+            () = self.cancel.cancelled() => return Err(interrupted_early()),
         };
         // What was decided without the lease must still be so; a base that this run created is past it.
         let held = match decision {
@@ -176,7 +183,12 @@ impl Work<'_> {
         drop(run);
         let Copied { totals, checkpoint: written } = match result {
             Ok(copied) => copied,
-            Err(stop) => return Err(self.stopped(base, stop, reached).await),
+            Err(stop) => {
+                // What a list said that turned out to be wrong is not trusted, not even where it looked right:
+                // back to where this run began, also over the checkpoints that it noted meanwhile.
+                let trusted = if stop.is_distrust() { from } else { reached };
+                return Err(self.stopped(base, stop, trusted).await);
+            }
         };
         self.progress.enter(Phase::Sealing);
         base::check::footer(base, self.survey).await?;
@@ -234,6 +246,6 @@ impl Work<'_> {
 }
 
 fn interrupted_early() -> Error {
-    Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before anything was written")
+    Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
         .next("run the same command again")
 }

@@ -171,7 +171,7 @@ async fn no_request_has_a_header_twice() {
         said(blob.raise_sequence_number(2, A).await),
         said(blob.acquire_lease(A, 60).await),
         said(blob.renew_lease_once(A).await),
-        said(blob.change_lease(A, B).await),
+        said(blob.change_lease_once(A, B).await),
         said(blob.release_lease(A).await),
         said(blob.break_lease().await),
         said(blob.set_metadata(&none, A).await),

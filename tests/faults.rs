@@ -379,3 +379,24 @@ async fn caps_hold_for_what_goes_over_the_wire_retries_included() {
     let report = world.copy(&snapshot, None).await.unwrap();
     assert!(report.seconds >= 6.0 / 8.0, "6 MiB at 8 MiB/s in {} s", report.seconds);
 }
+
+/// What a list said before it proved wrong was copied already: it is not trusted, and its checkpoints go with it.
+#[tokio::test]
+async fn a_list_that_proves_wrong_takes_its_checkpoints_with_it() {
+    let mut world = impatient().await;
+    world.settings.plan.join_gap = 0;
+    world.settings.listing.window = 16 * MIB;
+    let disk = world.disk(64 * MIB);
+    for i in 0..64 {
+        disk.write(i * MIB + 4096, &noise(i, 512 * 1024)).unwrap();
+    }
+    let snapshot = disk.snapshot();
+    world.source.faults().add(Fault::new(FaultKind::BadPageList(BadPageList::Misordered)).skip(2));
+    let error = world.copy(&snapshot, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    let base = world.base(None).unwrap();
+    assert!(!base.allocated_ranges().is_empty(), "something was copied before it showed");
+    assert_eq!(base.metadata().get("snapferry_checkpoint").map(String::as_str), Some("0"));
+    let report = world.copy(&snapshot, None).await.unwrap();
+    world.assert_identical(&report, &snapshot);
+}

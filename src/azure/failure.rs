@@ -224,6 +224,12 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
                 "the firewall or the private endpoint of the {role} does not let this machine in"
             ));
         }
+        "MetadataTooLarge" => {
+            return Some(
+                "the blob's own metadata leaves no room for the marker: remove some (8 KiB in all)"
+                    .to_owned(),
+            );
+        }
         "AuthorizationSourceIPMismatch" => {
             return Some("the SAS is for other IP addresses (sip=)".to_owned());
         }

@@ -200,13 +200,15 @@ impl PageBlob {
         renewed.map(|_| asked).map_err(|error| self.endpoint.error_of_sdk("Lease Blob", error))
     }
 
-    /// Lease Blob, change: the lease goes on under another id.
-    pub async fn change_lease(&self, id: &str, new_id: &str) -> CallResult<()> {
-        self.repeat("Lease Blob", || async {
-            let _: () = drop(self.blob.change_lease(id.to_owned(), new_id.to_owned(), None).await?);
-            Ok(())
-        })
-        .await
+    /// Lease Blob, change, one attempt: the lease goes on under another id.
+    pub async fn change_lease_once(&self, id: &str, new_id: &str) -> CallResult<()> {
+        let changed = self.blob.change_lease(id.to_owned(), new_id.to_owned(), None).await;
+        changed.map(drop).map_err(|error| self.endpoint.error_of_sdk("Lease Blob", error))
+    }
+
+    /// The error of a call that was given up without an answer.
+    pub(crate) fn unanswered(&self, call: &'static str) -> CallError {
+        self.endpoint.error(call, Cause::Broken("it was not answered".to_owned()))
     }
 
     /// Lease Blob, release.

@@ -39,7 +39,9 @@ impl ServiceReply {
         }
         match self.status {
             408 | 429 | 500 | 502 | 503 | 504 => Class::Passes,
-            401 | 403 | 404 | 409 | 412 => Class::NeedsUser,
+            // 3xx and 407 come from a proxy or a portal on the way.
+            300..=399 | 401 | 403 | 404 | 407 | 409 | 412 => Class::NeedsUser,
+            400 if self.code == "MetadataTooLarge" => Class::NeedsUser,
             _ => Class::Bug,
         }
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
+use super::reply::scrub;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which part a URL plays in a step; every message names it, because one step has up to three URLs.
@@ -85,6 +86,12 @@ impl Resource {
         let usage = |why: &str| Error::new(ErrorKind::Usage, tried.clone(), why);
         let text = text.trim();
         let (address, query) = text.split_once('?').unwrap_or((text, ""));
+        if scrub(address) != address {
+            return Err(usage(
+                "a signature stands in its path: the '?' before the SAS is missing or encoded",
+            )
+            .next("copy the URL again, and put it in quotes"));
+        }
         let base = Url::parse(address)
             .map_err(|error| usage(&format!("it is not a URL: {error}")))
             .map_err(|error| {
@@ -342,6 +349,8 @@ mod tests {
             "https://host/c/b?snapshot=yesterday",
             "https://host/c/b?snapshot=2021-08-05T20:58:06.9075559Z&snapshot=2021-08-05T20:58:06.9075559Z",
             "https://host/c/b#x",
+            "https://host/c/b&sv=1&sig=s3cr3t",
+            "https://host/c/b%3Fsig%3Ds3cr3t",
         ] {
             assert_eq!(parse(text).unwrap_err().kind(), ErrorKind::Usage, "{text}");
         }

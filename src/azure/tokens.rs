@@ -10,6 +10,7 @@ use std::time::Duration;
 use azure_core::credentials::{AccessToken, TokenCredential};
 use azure_core::time::OffsetDateTime;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// Tokens are renewed this long before they end.
 const AHEAD: azure_core::time::Duration = azure_core::time::Duration::minutes(5);
@@ -22,11 +23,23 @@ pub(crate) struct NoToken {
     pub(crate) had_before: bool,
 }
 
-/// A source of tokens with a memory. One request at a time asks it for a new one; the others wait.
+/// How long a new token is waited for while the old one still serves.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nobody asks again after somebody began to.
+const PAUSE: Duration = Duration::from_secs(30);
+
+struct Held {
+    token: AccessToken,
+    /// Before this nobody asks for a new one.
+    next_try: Instant,
+}
+
+/// A source of tokens with a memory. While a token is valid, one request at a time looks for the next, and the
+/// others do not wait for it; without a valid one, all wait for one that asks.
 #[derive(Clone)]
 pub struct Tokens {
     source: Arc<dyn TokenCredential>,
-    held: Arc<Mutex<HashMap<&'static str, AccessToken>>>,
+    held: Arc<Mutex<HashMap<&'static str, Held>>>,
 }
 
 impl Tokens {
@@ -35,26 +48,42 @@ impl Tokens {
         Self { source, held: Arc::default() }
     }
 
-    /// A token for `scope` that is valid now. One that ends soon is used on while a new one cannot be had.
+    /// A token for `scope` that is valid now; within `limit`, or none.
     pub(crate) async fn get(&self, scope: &'static str, limit: Duration) -> Result<String, NoToken> {
-        let mut held = self.held.lock().await;
+        let slow = |had_before| NoToken { why: "the sign-in did not answer".to_owned(), had_before };
+        let mut held = tokio::time::timeout(limit, self.held.lock()).await.map_err(|_| slow(false))?;
         let now = OffsetDateTime::now_utc();
-        let kept = held.get(scope);
-        if let Some(token) = kept.filter(|token| token.expires_on > now + AHEAD) {
-            return Ok(token.token.secret().to_owned());
-        }
-        let why = match tokio::time::timeout(limit, self.source.get_token(&[scope], None)).await {
-            Ok(Ok(token)) => {
-                let text = token.token.secret().to_owned();
-                held.insert(scope, token);
-                return Ok(text);
-            }
-            Ok(Err(error)) => super::reply::scrub(&error.to_string()),
-            Err(_) => "the sign-in did not answer".to_owned(),
+        let Some(kept) = held.get_mut(scope).filter(|kept| kept.token.expires_on > now) else {
+            let had_before = held.contains_key(scope);
+            let token = self.ask(scope, limit).await.map_err(|why| NoToken { why, had_before })?;
+            let text = token.token.secret().to_owned();
+            held.insert(scope, Held { token, next_try: Instant::now() });
+            return Ok(text);
         };
-        match kept {
-            Some(token) if token.expires_on > now => Ok(token.token.secret().to_owned()),
-            other => Err(NoToken { why, had_before: other.is_some() }),
+        let valid = kept.token.token.secret().to_owned();
+        if kept.token.expires_on > now + AHEAD || Instant::now() < kept.next_try {
+            return Ok(valid);
+        }
+        kept.next_try = Instant::now() + PAUSE;
+        drop(held);
+        match self.ask(scope, limit.min(PATIENCE)).await {
+            Ok(token) => {
+                let text = token.token.secret().to_owned();
+                self.held.lock().await.insert(scope, Held { token, next_try: Instant::now() + PAUSE });
+                Ok(text)
+            }
+            Err(why) => {
+                tracing::warn!(why, "no new token yet: the one that ends soon is used on");
+                Ok(valid)
+            }
+        }
+    }
+
+    async fn ask(&self, scope: &'static str, limit: Duration) -> Result<AccessToken, String> {
+        match tokio::time::timeout(limit, self.source.get_token(&[scope], None)).await {
+            Ok(Ok(token)) => Ok(token),
+            Ok(Err(error)) => Err(super::reply::scrub(&error.to_string())),
+            Err(_) => Err("the sign-in did not answer".to_owned()),
         }
     }
 }
@@ -108,11 +137,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_ends_soon_is_renewed_and_serves_until_then() {
-        let source = counting(3, 2);
+        let source = counting(3, 1);
         let tokens = Tokens::new(Arc::clone(&source) as _);
-        for expected in ["token-0", "token-1", "token-1", "token-1"] {
+        for expected in ["token-0", "token-0", "token-0", "token-0"] {
             assert_eq!(tokens.get("s", Duration::from_secs(1)).await.ok().as_deref(), Some(expected));
         }
+        assert_eq!(source.asked.load(Relaxed), 2, "it is not asked again at once");
         let ended = Tokens::new(counting(-1, 1) as _);
         assert_eq!(ended.get("s", Duration::from_secs(1)).await.ok().as_deref(), Some("token-0"));
         assert!(ended.get("s", Duration::from_secs(1)).await.err().unwrap().had_before);

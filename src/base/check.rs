@@ -24,7 +24,7 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
     };
     match changes.next().await {
         Ok(None) => Ok(()),
-        Ok(Some(_)) if !compares(blob, whole).await => {
+        Ok(Some(_)) if !compares(blob, whole).await? => {
             tracing::warn!("the service makes no differences: the base was not compared with its last point");
             Ok(())
         }
@@ -48,9 +48,13 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
 
 /// Whether the service compares at all. One that does not look at the older snapshot (Azurite) lists every page as
 /// changed, also since a snapshot that never was.
-async fn compares(blob: &PageBlob, whole: PageRange) -> bool {
+async fn compares(blob: &PageBlob, whole: PageRange) -> Result<bool> {
     let never = Against::BlobSnapshot("2000-01-01T00:00:00.0000000Z".to_owned());
-    blob.page_list_once(whole, &never, None).await.is_err()
+    match blob.repeat_attempt(|| blob.page_list_once(whole, &never, None)).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.status().is_some_and(|status| (400..500).contains(&status)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// No disk can be made of an image without its footer: the most telling page is compared before the seal.

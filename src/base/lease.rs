@@ -13,6 +13,11 @@ use tokio::time::Instant;
 
 use crate::azure::PageBlob;
 use crate::azure::failure::{CallError, CallResult, Class};
+use crate::azure::pace;
+
+/// How long one attempt to change a lease's id may take, and all of them together.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const CHANGE_WITHIN: Duration = Duration::from_mins(2);
 
 /// How leases are taken.
 #[derive(Clone, Copy, Debug)]
@@ -78,16 +83,28 @@ impl Lease {
     }
 
     /// Gives the lease another id: requests that are still on their way with the old one are refused.
+    ///
+    /// By short attempts, and with renewals between them, because the keeper waits meanwhile. An attempt whose
+    /// reply was lost may have been done: then the new id is the one that can be renewed.
     pub async fn change_id(&self) -> CallResult<()> {
         let mut id = self.id.lock().await;
         let new = uuid::Uuid::new_v4().to_string();
-        match self.blob.change_lease(&id, &new).await {
-            Ok(()) => {}
-            // The reply to an earlier attempt was lost: if the new id holds, it had been done.
-            Err(error) if error.attempts > 1 && error.is_fenced() => {
-                self.blob.renew_lease_once(&new).await.map(drop)?;
+        let deadline = Instant::now() + CHANGE_WITHIN;
+        loop {
+            let error = match tokio::time::timeout(ATTEMPT, self.blob.change_lease_once(&id, &new)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) if error.class() != Class::Passes && !error.is_fenced() => return Err(error),
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            if let Ok(Ok(_)) = tokio::time::timeout(ATTEMPT, self.blob.renew_lease_once(&new)).await {
+                break;
             }
-            Err(error) => return Err(error),
+            match tokio::time::timeout(ATTEMPT, self.blob.renew_lease_once(&id)).await {
+                Ok(Err(error)) if error.is_fenced() => return Err(error),
+                _ if Instant::now() < deadline => pace::pause(Duration::from_secs(1)).await,
+                _ => return Err(error.unwrap_or_else(|| self.blob.unanswered("Lease Blob"))),
+            }
         }
         *id = new;
         Ok(())
@@ -124,7 +141,8 @@ impl Keeper {
         let mut next = held_from + self.duration / 3;
         loop {
             tokio::time::sleep_until(next).await;
-            match self.attempt().await {
+            let deadline = held_from + self.duration - margin;
+            match self.attempt(deadline).await {
                 Ok(asked) => {
                     held_from = asked;
                     next = held_from + self.duration / 3;
@@ -132,19 +150,20 @@ impl Keeper {
                 Err(Some(error)) if error.class() != Class::Passes => {
                     return self.give_up(Loss::Refused(error));
                 }
-                Err(_) if Instant::now() + margin >= held_from + self.duration => {
-                    return self.give_up(Loss::Late);
-                }
-                Err(_) => next = Instant::now() + Duration::from_secs(1),
+                Err(_) if Instant::now() >= deadline => return self.give_up(Loss::Late),
+                Err(_) => next = deadline.min(Instant::now() + Duration::from_secs(1)),
             }
         }
     }
 
-    /// One attempt; `None` for an error is one that got no answer.
-    async fn attempt(&self) -> Result<Instant, Option<CallError>> {
-        let id = self.id.lock().await;
-        let limit = self.duration / 6;
-        match tokio::time::timeout(limit, self.blob.renew_lease_once(&id)).await {
+    /// One attempt that ends before the deadline; `None` for an error is one that got no answer.
+    async fn attempt(&self, deadline: Instant) -> Result<Instant, Option<CallError>> {
+        let limit = deadline.min(Instant::now() + self.duration / 6);
+        let renewal = async {
+            let id = self.id.lock().await;
+            self.blob.renew_lease_once(&id).await
+        };
+        match tokio::time::timeout_at(limit, renewal).await {
             Ok(renewed) => renewed.map_err(Some),
             Err(_) => Err(None),
         }

@@ -115,8 +115,8 @@ impl Base {
             let is_ours = error.code() == "BlobAlreadyExists"
                 && look(blob).await?.marker.is_some_and(|marker| marker.run == opening.run);
             if !is_ours {
-                return Err(Error::from(error)
-                    .next("run the same command again; if the target is in the way, name another blob"));
+                let raced = error.code() == "BlobAlreadyExists";
+                return Err(if raced { moved_on(blob) } else { Error::from(error) });
             }
         }
         let base = Self::own(blob, opening).await?;

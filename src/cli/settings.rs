@@ -39,8 +39,9 @@ pub(super) fn refuse_unknown_environment() -> Result<()> {
 
 /// The URLs of a step.
 pub(super) fn step(args: &StepArgs) -> Result<Step> {
-    // A variable that is set to nothing is as good as none.
-    let previous = args.previous.as_ref().filter(|text| !text.trim().is_empty());
+    // A variable that is set to nothing is as good as none; an argument that is empty is a mistake.
+    let unset = std::env::var("SNAPFERRY_PREVIOUS").is_ok_and(|text| text.is_empty());
+    let previous = args.previous.as_ref().filter(|text| !(unset && text.is_empty()));
     let inputs = [Some(&args.source), previous, Some(&args.target)];
     if inputs.iter().flatten().filter(|text| text.trim() == "-").count() > 1 {
         return Err(Error::new(
@@ -52,11 +53,7 @@ pub(super) fn step(args: &StepArgs) -> Result<Step> {
     }
     Ok(Step {
         source: resource(Role::Source, &args.source, &args.access)?,
-        previous: args
-            .previous
-            .as_deref()
-            .map(|text| resource(Role::Previous, text, &args.access))
-            .transpose()?,
+        previous: previous.map(|text| resource(Role::Previous, text, &args.access)).transpose()?,
         target: resource(Role::Target, &args.target, &args.access)?,
     })
 }

@@ -34,7 +34,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::failure::{CallError, CallResult};
+use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::base::Base;
 use crate::base::lease::Loss;
 use crate::diff::Listing;
@@ -93,6 +93,19 @@ pub enum Stop {
     Cancelled,
     /// What was written is not what was planned: nothing is sealed.
     Miscounted(String),
+}
+
+impl Stop {
+    /// Whether the page list itself is not to be believed.
+    pub fn is_distrust(&self) -> bool {
+        match self {
+            Self::Miscounted(_) => true,
+            Self::Call(error) => {
+                matches!(error.cause, Cause::Protocol(_)) && error.call.starts_with("Get Page Ranges")
+            }
+            Self::Lost(_) | Self::Cancelled => false,
+        }
+    }
 }
 
 impl From<CallError> for Stop {
