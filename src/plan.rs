@@ -139,11 +139,6 @@ impl Planner {
         self.totals
     }
 
-    /// The sums so far.
-    pub fn totals(&self) -> Totals {
-        self.totals
-    }
-
     fn emit(&mut self, chunk: Chunk, chunks: &mut Vec<Chunk>) {
         self.totals.add_chunk(&chunk);
         chunks.push(chunk);

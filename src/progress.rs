@@ -31,7 +31,6 @@ pub struct Progress {
     pub target: Arc<Meter>,
     phase: Mutex<Phase>,
     listing: Mutex<Option<Arc<ListingProgress>>>,
-    chunks: AtomicU64,
     bytes: AtomicU64,
     in_flight: AtomicU64,
     limit: AtomicU64,
@@ -95,7 +94,6 @@ impl Progress {
     }
 
     pub(crate) fn wrote(&self, written: &Written) {
-        self.chunks.fetch_add(1, Relaxed);
         self.bytes.fetch_add(written.range.len(), Relaxed);
     }
 

@@ -267,3 +267,20 @@ async fn an_interrupted_run_releases_its_lease_and_says_how_to_go_on() {
         world.assert_identical(&report, &snapshot);
     }
 }
+
+/// The farewell waits for a service that does not answer; whoever asks twice does not.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_interruption_ends_at_once() {
+    let world = World::new().await;
+    let snapshot = large_snapshot(&world);
+    let interrupted = Slow::start(&world, &snapshot).await;
+    let lasting = Duration::from_secs(60);
+    world.target.faults().add(Fault::new(FaultKind::Stall { lasting }).always());
+    interrupted.signal("-INT");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    interrupted.signal("-INT");
+    let (code, stderr) = interrupted.end().await;
+    assert_eq!(code, Some(130));
+    assert!(stderr.contains("once more ends at once") && !stderr.contains("exit code"), "{stderr}");
+}

@@ -47,11 +47,6 @@ impl Crc64 {
         self.value
     }
 
-    /// How many bytes it covers.
-    pub fn bytes(self) -> u64 {
-        self.bytes
-    }
-
     /// The value of `x-ms-content-crc64`.
     pub fn to_header(self) -> String {
         STANDARD.encode(self.value.to_le_bytes())
