@@ -275,7 +275,7 @@ async fn a_second_interruption_ends_at_once() {
     let world = World::new().await;
     let snapshot = large_snapshot(&world);
     let interrupted = Slow::start(&world, &snapshot).await;
-    let lasting = Duration::from_secs(60);
+    let lasting = Duration::from_mins(1);
     world.target.faults().add(Fault::new(FaultKind::Stall { lasting }).always());
     interrupted.signal("-INT");
     tokio::time::sleep(Duration::from_millis(500)).await;
