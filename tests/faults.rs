@@ -19,17 +19,10 @@ const SOON: Duration = Duration::from_millis(60);
 /// A world whose client gives up on a silent connection soon.
 async fn impatient() -> World {
     let mut world = World::new().await;
-    let timeouts = Timeouts {
-        connect: Duration::from_secs(2),
-        call: Duration::from_millis(700),
-        stall: Duration::from_millis(300),
-    };
-    let retry = RetryPolicy {
-        budget: Duration::from_secs(10),
-        first_wait: Duration::from_millis(5),
-        longest_wait: Duration::from_millis(50),
-    };
-    world.client = Client::new(timeouts, retry, None).unwrap();
+    world.client.timeouts.call = Duration::from_millis(700);
+    world.client.timeouts.stall = Duration::from_millis(300);
+    world.client.retry.budget = Duration::from_secs(10);
+    world.client.retry.longest_wait = Duration::from_millis(50);
     world.settings.plan.chunk = 256 << 10;
     world
 }
