@@ -312,7 +312,7 @@ impl Lister {
     async fn request(&self, position: &mut Position, sender: &mpsc::Sender<Message>) -> CallResult<Ended> {
         let state = tokio::sync::Mutex::new(position);
         self.blob
-            .repeat_attempt(|| async {
+            .repeat_list(&self.against, || async {
                 let mut position = state.lock().await;
                 let start = position.rest.start();
                 let mut at = start;

@@ -79,6 +79,11 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
+    /// The connections to this machine, or to others.
+    pub(super) fn http(&self, is_loopback: bool) -> &reqwest::Client {
+        if is_loopback { &self.loopback } else { &self.remote }
+    }
+
     /// A client with the given limits.
     ///
     /// # Errors
@@ -182,7 +187,7 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint for `resource`.
     pub fn new(resource: Resource, client: &Client, pace: Arc<Pace>, meter: Arc<Meter>) -> Arc<Self> {
-        let http = if resource.is_loopback() { &client.loopback } else { &client.remote }.clone();
+        let http = client.http(resource.is_loopback()).clone();
         let bearer = if resource.is_signed() { Bearer::None } else { Bearer::Storage };
         Arc::new(Self {
             resource,
@@ -205,7 +210,7 @@ impl Endpoint {
     }
 
     pub(crate) fn retry(&self) -> Retry<'_> {
-        Retry { policy: self.retry, meter: &self.meter }
+        Retry { policy: self.retry, meter: &self.meter, sas: vec![self.resource.sas().clone()] }
     }
 
     pub(crate) fn error(&self, call: &'static str, cause: Cause) -> CallError {
@@ -358,8 +363,9 @@ impl Endpoint {
 
     /// Scheme, host and path, then the SAS as it was given, then our own parameters.
     pub(super) fn url(&self, base: &Url, own: &str) -> String {
-        let sas = self.resource.query().expose();
-        let query = [sas, own].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("&");
+        let sas = self.resource.sas().expose();
+        let query =
+            [&*sas, own].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("&");
         if query.is_empty() { base.to_string() } else { format!("{base}?{query}") }
     }
 
@@ -429,7 +435,7 @@ impl Endpoint {
 }
 
 /// The chain of causes without the URL, which holds the SAS.
-fn describe(error: reqwest::Error) -> String {
+pub(super) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);

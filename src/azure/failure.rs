@@ -104,6 +104,13 @@ impl CallError {
         }
     }
 
+    /// Whether the service refuses the SAS as such: it ended or was revoked. A HEAD has no code.
+    pub fn refuses_sas(&self) -> bool {
+        self.role != Role::Manager
+            && self.status() == Some(403)
+            && matches!(self.code(), "" | "AuthenticationFailed")
+    }
+
     /// Whether our lease or our generation no longer holds: another writer took over.
     ///
     /// The REST reference's lease table says 409 for a wrong id, its error table 412: both count.
@@ -186,6 +193,9 @@ impl From<CallError> for Error {
 }
 
 fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
+    if role == Role::Manager {
+        return manager_kind(reply);
+    }
     match reply.code.as_str() {
         "AuthorizationPermissionMismatch"
         | "AuthorizationResourceTypeMismatch"
@@ -216,8 +226,47 @@ fn service_kind(reply: &ServiceReply, role: Role) -> ErrorKind {
     }
 }
 
+/// What Azure Resource Manager says, by its codes (section 5.6 of the REST errors; azure-mgmt-compute).
+fn manager_kind(reply: &ServiceReply) -> ErrorKind {
+    match (reply.status, reply.code.as_str()) {
+        (_, "AuthorizationFailed" | "LinkedAuthorizationFailed") => ErrorKind::PermissionMissing,
+        (401 | 403, _) => ErrorKind::AccessDenied,
+        (404, _) => ErrorKind::NotFound,
+        _ if reply.class() == Class::Passes => ErrorKind::Unavailable,
+        _ => ErrorKind::Refused,
+    }
+}
+
+/// The action that a refusal names: "does not have authorization to perform action 'X' over scope 'Y'".
+fn action_of(message: &str) -> Option<&str> {
+    message.split_once("action '")?.1.split('\'').next().filter(|action| action.contains('/'))
+}
+
+fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
+    let message = if let Cause::Service(reply) = &error.cause { reply.message.as_str() } else { "" };
+    Some(match (kind, action_of(message)) {
+        (ErrorKind::PermissionMissing, Some(action)) => format!(
+            "the signed-in identity lacks the action {action}: the role Disk Snapshot Contributor on the resource group has it; az login --identity, or --login-type, signs in as somebody else"
+        ),
+        (ErrorKind::AccessDenied, _) => {
+            "sign in again: az login, or choose another identity with --login-type".to_owned()
+        }
+        (ErrorKind::NotFound, _) => {
+            "check the id, and the subscription that you are signed in to: az account show, az snapshot list"
+                .to_owned()
+        }
+        (ErrorKind::Unavailable, _) => {
+            "run the same command again; --retry-for gives the service more time".to_owned()
+        }
+        _ => return None,
+    })
+}
+
 fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let role = error.role;
+    if role == Role::Manager {
+        return manager_advice(kind, error);
+    }
     match error.code() {
         "AuthorizationFailure" => {
             return Some(format!(

@@ -1,15 +1,17 @@
 //! Azure on the wire: the only place that knows a header name.
 //!
 //! ```text
-//! resource   a URL as the user gave it: its SAS is a secret and is kept byte for byte
+//! resource   a URL as the user gave it    sas    the secret in it: kept byte for byte, renewed in use
 //! endpoint   one URL with its connection, time-outs, rights, pace and count    sdk    as the SDK's transport
 //! page_blob  control calls, through the official SDK
 //! pages      page data: ranged reads, page writes, clears
 //! ranges     page lists and their diff form     page_list  their parser
+//! arm        disks, snapshots and grants, in Azure Resource Manager
 //! failure    how a call fails, judged    reply  what the service said    retry  the one layer that repeats a call
 //! pace       the one place that sleeps          meter      what went over the wire
 //! ```
 
+pub mod arm;
 pub mod crc64;
 pub mod credentials;
 pub mod endpoint;
@@ -23,9 +25,11 @@ pub mod ranges;
 pub mod reply;
 pub mod resource;
 pub mod retry;
+pub mod sas;
 mod sdk;
 pub mod tokens;
 
+pub use arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
 pub use endpoint::{Client, Endpoint, Timeouts};
 pub use failure::{CallError, Cause};
 pub use meter::{Meter, Reading};

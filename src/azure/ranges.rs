@@ -43,6 +43,23 @@ pub struct PageListing {
 }
 
 impl PageBlob {
+    /// Repeats `attempt`, which asks for a page list, under the one retry layer. A diff shows two SAS, and a refusal
+    /// does not say which one it means.
+    pub(crate) async fn repeat_list<T, F>(
+        &self,
+        against: &Against,
+        attempt: impl FnMut() -> F,
+    ) -> CallResult<T>
+    where
+        F: Future<Output = CallResult<T>>,
+    {
+        let mut retry = self.endpoint.retry();
+        if let Against::DiskSnapshot(previous) = against {
+            retry.sas.push(previous.sas().clone());
+        }
+        retry.run(attempt).await
+    }
+
     /// Asks once for the ranges inside `window`; `marker` continues a reply that named a `NextMarker`.
     pub async fn page_list_once(
         &self,

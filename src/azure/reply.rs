@@ -69,6 +69,26 @@ impl ServiceReply {
         }
         reply
     }
+
+    /// The same for a reply of Azure Resource Manager, whose body is JSON: `{"error": {"code", "message"}}`, or the
+    /// inner part alone.
+    pub fn parse_json<'h>(
+        status: u16,
+        header: impl Fn(&str) -> Option<&'h str>,
+        body: &serde_json::Value,
+    ) -> Self {
+        let inner = body.get("error").unwrap_or(body);
+        let text =
+            |name: &str| scrub(inner.get(name).and_then(serde_json::Value::as_str).unwrap_or_default());
+        Self {
+            status,
+            code: text("code"),
+            message: first_line(&text("message")),
+            request_id: header("x-ms-request-id").map(scrub).unwrap_or_default(),
+            retry_after: header("retry-after").and_then(parse_retry_after),
+            ..Self::default()
+        }
+    }
 }
 
 fn is_passing_code(code: &str) -> bool {
@@ -121,7 +141,7 @@ fn resolve_reference(name: &str) -> &'static str {
 }
 
 /// Seconds, or an HTTP date that is turned into a time from now.
-fn parse_retry_after(text: &str) -> Option<Duration> {
+pub(super) fn parse_retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use url::Url;
 
 use super::reply::scrub;
+use super::sas::{Rights, Sas};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which part a URL plays in a step; every message names it, because one step has up to three URLs.
@@ -17,6 +19,8 @@ pub enum Role {
     Previous,
     /// The base blob.
     Target,
+    /// Azure Resource Manager, which knows disks, snapshots and grants.
+    Manager,
 }
 
 impl fmt::Display for Role {
@@ -25,30 +29,8 @@ impl fmt::Display for Role {
             Self::Source => "source",
             Self::Previous => "previous",
             Self::Target => "target",
+            Self::Manager => "resource manager",
         })
-    }
-}
-
-/// A query string with a signature in it. Neither `Debug` nor `Display` shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SasQuery(String);
-
-impl SasQuery {
-    /// The query exactly as it was given, without the question mark. A secret: for the wire only.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-
-    fn parameter(&self, name: &str) -> Option<String> {
-        url::form_urlencoded::parse(self.0.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
-    }
-}
-
-impl fmt::Debug for SasQuery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SasQuery(redacted)")
     }
 }
 
@@ -60,7 +42,7 @@ pub struct Resource {
     role: Role,
     /// Scheme, host and path.
     base: Url,
-    query: SasQuery,
+    sas: Sas,
     snapshot: Option<String>,
     signed: bool,
 }
@@ -132,14 +114,14 @@ impl Resource {
             .on(redact_url(&base))
             .next("use https://, or say --allow-http if the network between is trusted"));
         }
-        let query = SasQuery(query.to_owned());
+        let sas = Sas::fixed(query);
         let snapshots =
-            url::form_urlencoded::parse(query.0.as_bytes()).filter(|(key, _)| key == "snapshot").count();
+            url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "snapshot").count();
         if snapshots > 1 {
             return Err(usage("it names more than one snapshot"));
         }
-        let snapshot = query.parameter("snapshot");
-        let signed = query.parameter("sig").is_some();
+        let snapshot = sas.parameter("snapshot");
+        let signed = sas.parameter("sig").is_some();
         if let Some(time) = &snapshot
             && !is_snapshot_time(time)
         {
@@ -147,7 +129,7 @@ impl Resource {
                 "its snapshot parameter is not a snapshot time like 2026-01-31T12:00:00.1234567Z",
             ));
         }
-        Ok(Self { role, base, query, snapshot, signed })
+        Ok(Self { role, base, sas, snapshot, signed })
     }
 
     /// The part that this URL plays.
@@ -209,7 +191,7 @@ impl Resource {
 
     /// When the SAS says that it ends (`se`). Disk exports do not say (their end is kept by the service).
     pub fn expiry(&self) -> Option<jiff::Timestamp> {
-        self.query.parameter("se")?.parse().ok()
+        self.sas.parameter("se")?.parse().ok()
     }
 
     /// The URL of the container that the blob lies in, and the blob's name in it: what List Blobs asks for.
@@ -224,26 +206,38 @@ impl Resource {
         Some((url, name))
     }
 
-    pub(crate) fn query(&self) -> &SasQuery {
-        &self.query
+    pub(crate) fn sas(&self) -> &Sas {
+        &self.sas
+    }
+
+    /// The same snapshot with a SAS that `rights` renews when the service refuses it.
+    #[must_use]
+    pub fn kept_by(&self, rights: Arc<dyn Rights>) -> Self {
+        Self { sas: Sas::kept(&self.sas.expose(), rights), ..self.clone() }
+    }
+
+    /// The same resource, with the same SAS, in another part.
+    #[must_use]
+    pub fn in_role(&self, role: Role) -> Self {
+        Self { role, ..self.clone() }
     }
 
     /// The whole URL with its SAS. A secret: for the wire only.
     pub(crate) fn expose_url(&self) -> String {
-        if self.query.0.is_empty() {
-            self.base.to_string()
-        } else {
-            format!("{}?{}", self.base, self.query.0)
+        match &*self.sas.expose() {
+            "" => self.base.to_string(),
+            query => format!("{}?{query}", self.base),
         }
     }
 
     /// The same blob at one of its own snapshots. `self` must name the blob itself.
     #[must_use]
     pub fn at_snapshot(&self, time: &str) -> Self {
-        let separator = if self.query.0.is_empty() { "" } else { "&" };
+        let query = self.sas.expose();
+        let separator = if query.is_empty() { "" } else { "&" };
         let encoded: String = url::form_urlencoded::byte_serialize(time.as_bytes()).collect();
         Self {
-            query: SasQuery(format!("{}{separator}snapshot={encoded}", self.query.0)),
+            sas: Sas::fixed(&format!("{query}{separator}snapshot={encoded}")),
             snapshot: Some(time.to_owned()),
             ..self.clone()
         }
@@ -280,7 +274,7 @@ fn is_address(url: &Url) -> bool {
     matches!(url.host(), Some(url::Host::Ipv4(_) | url::Host::Ipv6(_))) || url.host_str() == Some("localhost")
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
         Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
@@ -322,7 +316,7 @@ mod tests {
     #[test]
     fn neither_display_nor_debug_shows_the_signature() {
         let disk = parse(DISK).unwrap();
-        let shown = format!("{disk} {disk:?} {:?}", disk.query());
+        let shown = format!("{disk} {disk:?} {:?}", disk.sas());
         assert!(!shown.contains("a%2Bb") && !shown.contains("00ff"), "{shown}");
         assert!(shown.contains("snapshot=2021-08-05T20:58:06.9075559Z"));
     }

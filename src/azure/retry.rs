@@ -14,6 +14,9 @@
 //! random half to whole of it, so that workers do not come back together. A wait that would pass the end of
 //! the budget is cut to it.
 //!
+//! **A SAS that is refused** in mid-copy is renewed where it can be (see `sas`), and the call is made again with the
+//! new one. That uses up no budget.
+//!
 //! **Is it safe?** Every call that is repeated is idempotent: reads; page writes (each page has the same
 //! bytes in all attempts of a run, and a late duplicate of an older run is refused by lease and generation);
 //! Put Blob (only if there is none; the marker in it tells whose it is); lease calls with our own proposed id;
@@ -27,9 +30,13 @@ use tokio::time::Instant;
 use super::failure::{CallError, CallResult, Cause, Class};
 use super::meter::Meter;
 use super::pace;
+use super::sas::Sas;
 
 /// Checksum failures in a row after which a call fails whatever its budget.
 pub const MOST_CORRUPT: u32 = 5;
+
+/// How often in one call another SAS is asked for.
+const MOST_REFUSED: u32 = 4;
 
 /// How long a connection is tried for to a host that has never answered.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(20);
@@ -59,6 +66,8 @@ impl Default for RetryPolicy {
 pub(crate) struct Retry<'a> {
     pub(crate) policy: RetryPolicy,
     pub(crate) meter: &'a Meter,
+    /// What the call shows to be let in: of each that can be renewed, another is asked for when it is refused.
+    pub(crate) sas: Vec<Sas>,
 }
 
 impl Retry<'_> {
@@ -89,13 +98,20 @@ impl Retry<'_> {
         let mut failing_since: Option<Instant> = None;
         let mut attempts = 0;
         let mut corrupt = 0;
+        let mut refused = 0;
         loop {
             attempts += 1;
+            let shown: Vec<u64> = self.sas.iter().map(Sas::version).collect();
             let mut error = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             error.attempts = attempts;
+            if error.refuses_sas() && refused < MOST_REFUSED && self.sas.iter().any(Sas::is_renewable) {
+                refused += 1;
+                self.renew(&error, &shown, refused).await?;
+                continue;
+            }
             corrupt = if matches!(error.cause, Cause::Corrupt(_)) { corrupt + 1 } else { 0 };
             let since = *failing_since.get_or_insert_with(Instant::now);
             let budget = match &error.cause {
@@ -105,7 +121,9 @@ impl Retry<'_> {
             };
             let left = budget.saturating_sub(since.elapsed());
             let passes = error.class() == Class::Passes && may_repeat(&error);
-            if !passes || left.is_zero() || corrupt >= MOST_CORRUPT {
+            // A throttled resource manager says when to come back: to ask before that only costs more of it.
+            let too_late = error.status() == Some(429) && self.wait_after(&error, attempts) > left;
+            if !passes || left.is_zero() || too_late || corrupt >= MOST_CORRUPT {
                 return Err(error);
             }
             let wait = self.wait_after(&error, attempts).min(left);
@@ -114,6 +132,19 @@ impl Retry<'_> {
             let _shown = self.meter.waiting(&error, wait);
             pace::pause(wait).await;
         }
+    }
+
+    /// A SAS that ended or was revoked in mid-copy is no reason to stop where another can be had.
+    async fn renew(&self, error: &CallError, shown: &[u64], refused: u32) -> CallResult<()> {
+        tracing::info!(call = error.call, role = %error.role, cause = %error.cause, "the SAS is refused: asking for another");
+        let _shown = self.meter.waiting(error, Duration::ZERO);
+        if refused > 1 {
+            pace::pause(self.policy.first_wait * refused).await;
+        }
+        for (sas, version) in self.sas.iter().zip(shown) {
+            sas.renew_after(*version).await?;
+        }
+        Ok(())
     }
 
     fn wait_after(&self, error: &CallError, attempts: u32) -> Duration {
@@ -150,7 +181,7 @@ mod tests {
         let meter = Meter::default();
         let mut rest = outcomes.into_iter();
         let mut made = 0;
-        let result = Retry { policy, meter: &meter }
+        let result = Retry { policy, meter: &meter, sas: Vec::new() }
             .run(|| {
                 made += 1;
                 std::future::ready(rest.next().unwrap_or_else(|| Err(error(503, None))))
@@ -187,7 +218,7 @@ mod tests {
     #[test]
     fn retry_after_is_honoured() {
         let meter = Meter::default();
-        let retry = Retry { policy: RetryPolicy::default(), meter: &meter };
+        let retry = Retry { policy: RetryPolicy::default(), meter: &meter, sas: Vec::new() };
         assert_eq!(retry.wait_after(&error(503, Some(9)), 1), Duration::from_secs(9));
         for attempts in 1..40 {
             assert!(retry.wait_after(&error(503, None), attempts) <= Duration::from_secs(30));

@@ -39,7 +39,7 @@ struct Held {
 #[derive(Clone)]
 pub struct Tokens {
     source: Arc<dyn TokenCredential>,
-    held: Arc<Mutex<HashMap<&'static str, Held>>>,
+    held: Arc<Mutex<HashMap<String, Held>>>,
 }
 
 impl Tokens {
@@ -49,7 +49,7 @@ impl Tokens {
     }
 
     /// A token for `scope` that is valid now; within `limit`, or none.
-    pub(crate) async fn get(&self, scope: &'static str, limit: Duration) -> Result<String, NoToken> {
+    pub(crate) async fn get(&self, scope: &str, limit: Duration) -> Result<String, NoToken> {
         let slow = |had_before| NoToken { why: "the sign-in did not answer".to_owned(), had_before };
         let mut held = tokio::time::timeout(limit, self.held.lock()).await.map_err(|_| slow(false))?;
         let now = OffsetDateTime::now_utc();
@@ -57,7 +57,7 @@ impl Tokens {
             let had_before = held.contains_key(scope);
             let token = self.ask(scope, limit).await.map_err(|why| NoToken { why, had_before })?;
             let text = token.token.secret().to_owned();
-            held.insert(scope, Held { token, next_try: Instant::now() });
+            held.insert(scope.to_owned(), Held { token, next_try: Instant::now() });
             return Ok(text);
         };
         let valid = kept.token.token.secret().to_owned();
@@ -69,7 +69,10 @@ impl Tokens {
         match self.ask(scope, limit.min(PATIENCE)).await {
             Ok(token) => {
                 let text = token.token.secret().to_owned();
-                self.held.lock().await.insert(scope, Held { token, next_try: Instant::now() + PAUSE });
+                self.held
+                    .lock()
+                    .await
+                    .insert(scope.to_owned(), Held { token, next_try: Instant::now() + PAUSE });
                 Ok(text)
             }
             Err(why) => {
@@ -79,7 +82,7 @@ impl Tokens {
         }
     }
 
-    async fn ask(&self, scope: &'static str, limit: Duration) -> Result<AccessToken, String> {
+    async fn ask(&self, scope: &str, limit: Duration) -> Result<AccessToken, String> {
         match tokio::time::timeout(limit, self.source.get_token(&[scope], None)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(super::reply::scrub(&error.to_string())),
