@@ -21,6 +21,7 @@ pub async fn plan(
     let (action, resumes_from) = match &decision {
         Decision::Create => ("create", None),
         Decision::Begin => ("begin", None),
+        Decision::Rebase => ("rebase", None),
         Decision::GoOn(checkpoint) => ("go-on", Some(checkpoint.offset)),
         Decision::FinishSeal => ("finish-seal", None),
         Decision::Done(_) => ("done", None),
@@ -31,7 +32,7 @@ pub async fn plan(
         base::check::unmodified(&target, &marker, settings.listing).await?;
     }
     let mut totals = Totals::default();
-    if matches!(decision, Decision::Create | Decision::Begin | Decision::GoOn(_)) {
+    if matches!(decision, Decision::Create | Decision::Begin | Decision::Rebase | Decision::GoOn(_)) {
         let mut listing = start_listing(&survey, resume_offset(&decision), settings, progress);
         let mut planner = Planner::new(settings.plan);
         let mut chunks = Vec::new();

@@ -55,6 +55,8 @@ pub(crate) async fn prepare(
         length: survey.source.length,
         run: uuid::Uuid::new_v4().to_string(),
         across_hosts: settings.across_hosts,
+        origin: step.origin.clone(),
+        rebase: settings.rebase,
         lease: settings.lease,
     };
     let look = base::look(&target).await?;
@@ -68,6 +70,7 @@ pub(crate) fn wish<'a>(survey: &Survey, opening: &'a Opening) -> Wish<'a> {
         from_length: survey.previous.as_ref().map(|previous| previous.length),
         to_length: opening.length,
         across_hosts: opening.across_hosts,
+        rebase: opening.rebase,
     }
 }
 

@@ -6,8 +6,10 @@ mod demo;
 mod demo_disk;
 mod emulate;
 mod logs;
+pub mod options;
 mod output;
 mod progress;
+mod rollback;
 mod settings;
 mod target;
 
@@ -44,6 +46,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Copy(copy) => copy::copy(copy, output, &cancel).await,
             // What only looks can be left at any moment.
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
+            Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(target) => unless(&cancel, target::points(target, output)).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
