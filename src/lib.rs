@@ -63,6 +63,7 @@ pub mod range;
 pub mod replicate;
 pub mod rollback;
 pub mod step;
+pub mod sync;
 pub mod verify;
 pub mod vhd;
 

@@ -227,8 +227,8 @@ impl Endpoint {
         Retry { policy: self.retry, meter: &self.meter, sas: vec![self.resource.sas().clone()] }
     }
 
-    pub(super) fn waiting(&self, error: &CallError, wait: Duration) -> super::meter::Waiting<'_> {
-        self.meter.waiting(error, wait)
+    pub(super) fn waiting(&self, reason: &str, wait: Duration) -> super::meter::Waiting<'_> {
+        self.meter.waiting_because(reason.to_owned(), wait)
     }
 
     pub(crate) fn error(&self, call: &'static str, cause: Cause) -> CallError {

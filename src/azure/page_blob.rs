@@ -111,8 +111,8 @@ impl PageBlob {
     }
 
     /// Shows a wait for as long as the result lives.
-    pub(crate) fn waiting(&self, error: &CallError, wait: std::time::Duration) -> super::meter::Waiting<'_> {
-        self.endpoint.waiting(error, wait)
+    pub(crate) fn waiting(&self, reason: &str, wait: std::time::Duration) -> super::meter::Waiting<'_> {
+        self.endpoint.waiting(reason, wait)
     }
 
     /// Whether `error` asks for a token besides the SAS, and one can be had: then the same call is worth another

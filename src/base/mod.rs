@@ -23,7 +23,7 @@ pub mod lease;
 pub mod marker;
 pub mod points;
 pub mod seal;
-mod takeover;
+pub(crate) mod takeover;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,6 +47,14 @@ pub struct Look {
     pub properties: Option<Properties>,
     /// Its marker; `None` when it carries none.
     pub marker: Option<Marker>,
+}
+
+impl Look {
+    /// Whether somebody holds the lease.
+    pub fn is_leased(&self) -> bool {
+        let state = self.properties.as_ref().map(|properties| properties.lease_state.as_str());
+        matches!(state, Some("leased" | "breaking"))
+    }
 }
 
 /// Looks at the base blob.

@@ -17,16 +17,24 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often somebody else's lease is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Waits until nobody holds the lease, without taking it. Breaking it is left to whoever takes it.
+pub(crate) async fn wait_until_free(blob: &PageBlob, options: LeaseOptions) -> Result<()> {
+    let mut watch = Watch::new(options);
+    while !options.break_it && look(blob).await?.is_leased() {
+        watch.pause(blob).await?;
+    }
+    Ok(())
+}
+
 /// Acquires the lease, as [`LeaseOptions`] has it.
 pub(super) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease> {
-    let deadline = Instant::now() + options.wait;
-    let mut seen: Option<(String, String)> = None;
+    let mut watch = Watch::new(options);
     loop {
-        let held = match Lease::acquire(blob, options).await {
+        match Lease::acquire(blob, options).await {
             Ok(lease) => return Ok(lease),
-            Err(error) if is_held(&error) => error,
+            Err(error) if is_held(&error) => {}
             Err(error) => return Err(error.into()),
-        };
+        }
         if options.break_it {
             tracing::warn!("breaking the lease of another writer{}", holder(blob).await);
             match blob.break_lease().await {
@@ -34,21 +42,40 @@ pub(super) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
                 _ => continue,
             }
         }
+        watch.pause(blob).await?;
+    }
+}
+
+/// Watches a writer for signs of life.
+struct Watch {
+    options: LeaseOptions,
+    deadline: Instant,
+    seen: Option<Option<(String, String, u64)>>,
+}
+
+impl Watch {
+    fn new(options: LeaseOptions) -> Self {
+        Self { options, deadline: Instant::now() + options.wait, seen: None }
+    }
+
+    /// Waits a little, or says that there is nothing to wait for.
+    async fn pause(&mut self, blob: &PageBlob) -> Result<()> {
         let marker = look(blob).await?.marker;
-        let sign =
-            marker.map(|marker| (marker.run, format!("{} {}", marker.written_at, marker.checkpoint.offset)));
-        let lives = seen.is_some() && seen != sign;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let sign = marker.map(|marker| (marker.run, marker.written_at, marker.checkpoint.offset));
+        let lives = self.seen.as_ref().is_some_and(|before| *before != sign);
+        let left = self.deadline.saturating_duration_since(Instant::now());
         if lives || left.is_zero() {
             return Err(refuse(blob, lives).await);
         }
-        if seen.is_none() {
-            tracing::warn!(at_most = ?options.wait, "another writer holds the lease: waiting in case it is dead{}", holder(blob).await);
+        if self.seen.is_none() {
+            let who = holder(blob).await;
+            tracing::warn!(at_most = ?self.options.wait, "another writer holds the lease: waiting in case it is dead{who}");
         }
-        seen = sign;
+        self.seen = Some(sign);
         let wait = left.min(LOOK_EVERY);
-        let _shown = blob.waiting(&held, wait);
+        let _shown = blob.waiting("another writer holds the lease of the base blob", wait);
         pace::pause(wait).await;
+        Ok(())
     }
 }
 
