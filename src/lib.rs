@@ -58,6 +58,7 @@ pub mod dry_run;
 pub mod error;
 pub mod plan;
 mod prepare;
+pub mod price;
 pub mod progress;
 pub mod range;
 pub mod replicate;

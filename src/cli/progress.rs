@@ -6,9 +6,10 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::mpsc;
 
 use super::copy::per_second;
-use super::output::{self, size};
+use super::output::{self, Output, size};
 use crate::progress::{Numbers, Phase, Progress};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -16,13 +17,32 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Rates are taken over this time.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
+/// What is shown while something runs.
+pub(super) struct Shown {
+    /// Whether numbers are shown at all.
+    pub(super) wanted: bool,
+    /// Lines of the result that come while it runs, and where they go.
+    pub(super) lines: Option<(mpsc::UnboundedReceiver<String>, Output)>,
+}
+
 /// Runs `work` and shows `progress` meanwhile.
 pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future<Output = T>) -> T {
-    if !wanted {
-        return work.await;
-    }
+    show_with(|| progress.read(), Shown { wanted, lines: None }, work).await
+}
+
+/// Runs `work` and shows the numbers that `read` gives, and the lines that come, meanwhile.
+pub(super) async fn show_with<T>(
+    read: impl Fn() -> Numbers,
+    mut shown: Shown,
+    work: impl Future<Output = T>,
+) -> T {
     let is_terminal = std::io::stderr().is_terminal();
-    let bar = is_terminal.then(bar);
+    let bar = (is_terminal && shown.wanted).then(bar);
+    let print = |line: String, output: Output| {
+        // When nobody reads any more, the result at the end says so.
+        let printed = || output.line(&line);
+        let _ = bar.as_ref().map_or_else(printed, |bar| bar.suspend(printed));
+    };
     let mut ticks = tokio::time::interval(if is_terminal { BAR_EVERY } else { LINE_EVERY });
     let mut rate = Rate::default();
     let mut first = true;
@@ -30,8 +50,9 @@ pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future
     let result = loop {
         tokio::select! {
             result = &mut work => break result,
-            _ = ticks.tick() => {
-                let now = progress.read();
+            Some((line, output)) = next_line(&mut shown.lines) => print(line, output),
+            _ = ticks.tick(), if shown.wanted => {
+                let now = read();
                 let line = rate.line(&now);
                 match &bar {
                     Some(bar) => draw(bar, &now, line),
@@ -41,10 +62,24 @@ pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future
             }
         }
     };
+    if let Some((lines, output)) = &mut shown.lines {
+        while let Ok(line) = lines.try_recv() {
+            print(line, *output);
+        }
+    }
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     result
+}
+
+async fn next_line(
+    lines: &mut Option<(mpsc::UnboundedReceiver<String>, Output)>,
+) -> Option<(String, Output)> {
+    match lines {
+        Some((lines, output)) => lines.recv().await.map(|line| (line, *output)),
+        None => None,
+    }
 }
 
 fn bar() -> ProgressBar {
