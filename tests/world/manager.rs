@@ -86,6 +86,7 @@ impl World {
             scope: None,
             wanted: Wanted::default(),
             roll_back: false,
+            ready_every: Duration::from_millis(20),
             grants: GrantOptions { duration: Duration::from_mins(10), ..GrantOptions::default() },
         }
     }
