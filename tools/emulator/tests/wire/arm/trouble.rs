@@ -96,6 +96,33 @@ async fn a_lost_reply_leaves_what_was_done() {
 }
 
 #[tokio::test]
+async fn a_change_may_be_applied_late_or_twice() {
+    let world = World::new().await;
+    let snapshot = world.disk.snapshot();
+    let url = format!("{}/beginGetAccess", snapshot.arm_id());
+    let asked = json!({ "access": "Read", "durationInSeconds": 60 });
+    let late = async |number: usize| loop {
+        let records = world.emulator.requests();
+        if let Some(record) = records.into_iter().filter(|record| record.late).nth(number) {
+            return (record.status, record.error);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    world.emulator.faults().add("begin-get-access:delayed-apply=20ms".parse().unwrap());
+    fails(&world, "POST", &url, asked).await;
+    assert_eq!(late(0).await, (200, None));
+    assert_eq!(world.arm.active_grants(), [snapshot.arm_id()]);
+
+    // Deleted, made again by somebody, and deleted by the request that the network repeats.
+    snapshot.revoke();
+    world.emulator.faults().add("arm-delete-snapshot:late-duplicate=20ms".parse().unwrap());
+    assert_eq!(world.ask("DELETE", &snapshot.arm_id(), Value::Null).await.status, 200);
+    let again = world.disk.snapshot_named(snapshot.name());
+    assert_eq!(late(1).await, (200, None));
+    assert_eq!(world.get(&again.arm_id()).await.status, 404);
+}
+
+#[tokio::test]
 async fn faults_meet_only_requests_with_a_good_token() {
     let world = World::new().await;
     world.emulator.faults().add(Fault::new(FaultKind::InternalError).at(Role::Management));
