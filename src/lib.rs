@@ -55,6 +55,7 @@ pub mod copy;
 pub mod diff;
 pub mod dry_run;
 pub mod error;
+pub mod managed;
 pub mod plan;
 mod prepare;
 pub mod progress;
