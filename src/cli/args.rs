@@ -73,6 +73,14 @@ pub enum Command {
     Points(TargetArgs),
     /// Show what a base blob says of itself
     Status(TargetArgs),
+    /// Let Azure copy an incremental snapshot to another region (CopyStart), and follow it
+    #[command(after_help = super::managed_copy::HELP)]
+    ManagedCopy(Box<super::managed_copy::ManagedCopyArgs>),
+    /// Grant a SAS of a snapshot, or end those that are out
+    #[command(subcommand)]
+    Access(super::access::AccessCommand),
+    /// Put the JSON reports of copies side by side: copy, sync and managed-copy
+    Compare(super::compare::CompareArgs),
     /// Copy a disk with three snapshots between two emulated regions on this machine, and prove the result
     Demo(DemoArgs),
     /// Serve an emulated Azure region on this machine: page blobs, managed-disk exports, scripted faults

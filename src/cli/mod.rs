@@ -1,11 +1,15 @@
 //! What a person types and sees. One file a command; nothing in here is known to the engine.
 
+mod access;
 pub mod args;
+mod compare;
 mod copy;
 mod demo;
 mod demo_disk;
 mod emulate;
 mod logs;
+mod managed_copy;
+mod manager;
 mod output;
 mod progress;
 mod settings;
@@ -46,6 +50,9 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
             Command::Points(target) => unless(&cancel, target::points(target, output)).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
+            Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,
+            Command::Access(args) => access::access(args, output, &cancel).await,
+            Command::Compare(args) => compare::compare(&args, output),
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
             Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
         }

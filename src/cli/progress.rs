@@ -18,24 +18,47 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// Runs `work` and shows `progress` meanwhile.
 pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future<Output = T>) -> T {
+    let mut rate = Rate::default();
+    let look = || {
+        let now = progress.read();
+        Look { line: rate.line(&now), done: now.bytes, of: now.expected.map_or(0, |(bytes, _)| bytes) }
+    };
+    watch(wanted, work, look).await
+}
+
+/// What is shown at one moment.
+pub(super) struct Look {
+    pub(super) line: String,
+    pub(super) done: u64,
+    pub(super) of: u64,
+}
+
+/// Runs `work` and shows what `look` sees meanwhile. Where lines stay, each is shown once.
+pub(super) async fn watch<T>(
+    wanted: bool,
+    work: impl Future<Output = T>,
+    mut look: impl FnMut() -> Look,
+) -> T {
     if !wanted {
         return work.await;
     }
     let is_terminal = std::io::stderr().is_terminal();
     let bar = is_terminal.then(bar);
     let mut ticks = tokio::time::interval(if is_terminal { BAR_EVERY } else { LINE_EVERY });
-    let mut rate = Rate::default();
     let mut first = true;
+    let mut shown = String::new();
     tokio::pin!(work);
     let result = loop {
         tokio::select! {
             result = &mut work => break result,
             _ = ticks.tick() => {
-                let now = progress.read();
-                let line = rate.line(&now);
+                let now = look();
                 match &bar {
-                    Some(bar) => draw(bar, &now, line),
-                    None if !first => output::say(&line),
+                    Some(bar) => draw(bar, now),
+                    None if !first && now.line != shown => {
+                        output::say(&now.line);
+                        shown = now.line;
+                    }
                     None => first = false,
                 }
             }
@@ -55,10 +78,10 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn draw(bar: &ProgressBar, now: &Numbers, line: String) {
-    bar.set_length(now.expected.map_or(0, |(bytes, _)| bytes));
-    bar.set_position(now.bytes);
-    bar.set_message(line);
+fn draw(bar: &ProgressBar, now: Look) {
+    bar.set_length(now.of);
+    bar.set_position(now.done);
+    bar.set_message(now.line);
 }
 
 #[derive(Default)]
@@ -102,6 +125,6 @@ impl Rate {
     }
 }
 
-fn time_left(seconds: u64) -> String {
+pub(super) fn time_left(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

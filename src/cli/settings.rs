@@ -16,8 +16,13 @@ use crate::step::{Settings, Step};
 
 /// Variables of the environment that mean something. Any other with our prefix is a mistake, and a mistake in
 /// the environment of a scheduler is not seen by anybody.
-const ENVIRONMENT: [&str; 4] =
-    ["SNAPFERRY_SOURCE", "SNAPFERRY_PREVIOUS", "SNAPFERRY_TARGET", "SNAPFERRY_LOGIN_TYPE"];
+const ENVIRONMENT: [&str; 5] = [
+    "SNAPFERRY_SOURCE",
+    "SNAPFERRY_PREVIOUS",
+    "SNAPFERRY_TARGET",
+    "SNAPFERRY_LOGIN_TYPE",
+    "SNAPFERRY_ARM_ENDPOINT",
+];
 
 /// Longer times are mistakes.
 const HOUR: Duration = Duration::from_hours(1);

@@ -35,6 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub use follow::{Phase, Polling, Seen, Watch};
 pub use limits::MOST_PENDING;
+pub(crate) use quote::posix;
 pub use request::{Request, Speed};
 
 /// Where a copy stands.
@@ -220,7 +221,7 @@ fn failed(snapshot: &ManagedSnapshot) -> Error {
         .on(&snapshot.id)
         .next(format!(
             "delete what is left of it and start it again; the source must stay until the copy is done: az snapshot delete --ids {}",
-            quote::posix(&snapshot.id.to_string())
+            posix(&snapshot.id.to_string())
         ))
 }
 
@@ -246,5 +247,5 @@ fn interrupted(target: &ArmId, tried: &str, why: String) -> Error {
 /// The command that asks after a copy.
 pub fn status_command(target: &ArmId, wait: bool) -> String {
     let wait = if wait { " --wait" } else { "" };
-    format!("snapferry managed-copy status --snapshot {}{wait}", quote::posix(&target.to_string()))
+    format!("snapferry managed-copy status --snapshot {}{wait}", posix(&target.to_string()))
 }

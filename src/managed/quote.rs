@@ -1,7 +1,7 @@
 //! Text as a word of a shell, whatever is in it.
 
 /// A word of a POSIX shell.
-pub(super) fn posix(text: &str) -> String {
+pub(crate) fn posix(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
