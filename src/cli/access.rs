@@ -69,7 +69,7 @@ async fn grant(args: &GrantArgs, output: Output, cancel: &CancellationToken) -> 
     if !(SHORTEST_GRANT..=LONGEST_GRANT).contains(&args.duration) {
         let why = "Azure grants a SAS for 30 seconds to 60 days";
         return Err(Error::new(ErrorKind::Usage, "use --duration", why)
-            .on(humantime::format_duration(args.duration))
+            .on(format!("{} s", args.duration.as_secs_f64()))
             .next(format!("snapferry access grant --snapshot {} --duration 60d", posix(&id.to_string()))));
     }
     let arm = manager::arm(&args.manager)?;

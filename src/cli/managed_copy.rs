@@ -36,7 +36,7 @@ pub struct ManagedCopyArgs {
     pub command: Option<ManagedCommand>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub start: Option<StartArgs>,
+    pub start: StartArgs,
 }
 
 /// What can be done besides starting one.
@@ -46,18 +46,18 @@ pub enum ManagedCommand {
     Status(StatusArgs),
 }
 
-/// A copy to start.
+/// A copy to start. What is required is so only where no other command is given.
 #[derive(clap::Args)]
 pub struct StartArgs {
     /// The snapshot to copy: its id in Azure Resource Manager
-    #[arg(long, value_name = "ID")]
-    pub source: String,
+    #[arg(long, value_name = "ID", required = true)]
+    pub source: Option<String>,
     /// The region to copy it to, such as westeurope
-    #[arg(long, value_name = "REGION")]
-    pub region: String,
+    #[arg(long, value_name = "REGION", required = true)]
+    pub region: Option<String>,
     /// Name of the snapshot that it becomes
-    #[arg(long, value_name = "NAME")]
-    pub target_name: String,
+    #[arg(long, value_name = "NAME", required = true)]
+    pub target_name: Option<String>,
     /// Resource group of that snapshot; that of the source unless named
     #[arg(long, value_name = "GROUP")]
     pub target_resource_group: Option<String>,
@@ -116,11 +116,9 @@ pub(super) async fn managed_copy(
     output: Output,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    match (args.command, args.start) {
-        (Some(ManagedCommand::Status(status)), _) => ask(&status, output, cancel).await,
-        (None, Some(start)) => self::start(start, output, cancel).await,
-        (None, None) => Err(Error::new(ErrorKind::Usage, "read the command line", "no source is given")
-            .next("snapferry managed-copy --help")),
+    match args.command {
+        Some(ManagedCommand::Status(status)) => ask(&status, output, cancel).await,
+        None => start(args.start, output, cancel).await,
     }
 }
 
@@ -164,8 +162,16 @@ async fn ask(args: &StatusArgs, output: Output, cancel: &CancellationToken) -> R
 }
 
 fn request(args: &StartArgs) -> Result<Request> {
-    let source = ArmId::parse(ArmKind::Snapshot, &args.source)?;
-    let target = Request::target_of(&source, args.target_resource_group.as_deref(), &args.target_name)?;
+    let (Some(source), Some(region), Some(name)) = (&args.source, &args.region, &args.target_name) else {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "read the command line",
+            "source, region and name are needed",
+        )
+        .next("snapferry managed-copy --help"));
+    };
+    let source = ArmId::parse(ArmKind::Snapshot, source)?;
+    let target = Request::target_of(&source, args.target_resource_group.as_deref(), name)?;
     let mut tags = BTreeMap::new();
     for (key, value) in &args.tags {
         if tags.insert(key.clone(), value.clone()).is_some() {
@@ -175,7 +181,7 @@ fn request(args: &StartArgs) -> Result<Request> {
         }
     }
     let speed = if args.bandwidth.is_some() { Speed::Enhanced } else { Speed::Usual };
-    let request = Request { source, target, region: args.region.clone(), speed, tags };
+    let request = Request { source, target, region: region.clone(), speed, tags };
     request.check()?;
     Ok(request)
 }
