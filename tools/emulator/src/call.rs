@@ -69,6 +69,32 @@ calls! {
     AbortCopy "abort-copy",
     /// Incremental Copy Blob.
     IncrementalCopy "incremental-copy",
+    /// List the managed snapshots of a resource group or of the subscription.
+    ArmListSnapshots "arm-list-snapshots",
+    /// Get a managed snapshot.
+    ArmGetSnapshot "arm-get-snapshot",
+    /// Create a managed snapshot.
+    ArmPutSnapshot "arm-put-snapshot",
+    /// Change a managed snapshot's tags.
+    ArmPatchSnapshot "arm-patch-snapshot",
+    /// Delete a managed snapshot.
+    ArmDeleteSnapshot "arm-delete-snapshot",
+    /// Ask for a SAS of a managed snapshot.
+    BeginGetAccess "begin-get-access",
+    /// End all SAS of a managed snapshot.
+    EndGetAccess "end-get-access",
+    /// List the managed disks of a resource group or of the subscription.
+    ArmListDisks "arm-list-disks",
+    /// Get a managed disk.
+    ArmGetDisk "arm-get-disk",
+    /// Create a managed disk.
+    ArmPutDisk "arm-put-disk",
+    /// Delete a managed disk.
+    ArmDeleteDisk "arm-delete-disk",
+    /// Ask how a management operation is getting on.
+    ArmPoll "arm-poll",
+    /// Get a token of the managed identity.
+    IdentityToken "identity-token",
     /// Anything else: answered with 501 `NotImplemented` or 405 `UnsupportedHttpVerb`.
     Unsupported "unsupported",
 }
@@ -93,16 +119,29 @@ impl FromStr for Call {
     }
 }
 
-/// The two kinds of account.
+/// What a request is made to: one of the two kinds of account, or the management of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// An `md-` account: it holds one managed disk's hidden blob, and lets clients read its snapshots.
     DiskExport,
     /// A storage account.
     Account,
+    /// The Azure Resource Manager, and the endpoint that gives tokens for it.
+    Management,
 }
 
 impl Role {
+    /// The role that a request's path tells.
+    pub(crate) fn of_path(path: &str) -> Role {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        let is_resource = first.eq_ignore_ascii_case("subscriptions") && !rest.is_empty();
+        if is_resource || path.eq_ignore_ascii_case("msi/token") {
+            return Role::Management;
+        }
+        Role::of_account(first)
+    }
+
     /// The role that an account's name tells.
     pub fn of_account(name: &str) -> Role {
         if name.starts_with("md-") { Role::DiskExport } else { Role::Account }

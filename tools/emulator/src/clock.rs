@@ -11,6 +11,7 @@ use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 
 const TICKS_PER_SECOND: u64 = 10_000_000;
+const TICKS_PER_MILLISECOND: i64 = 10_000;
 
 /// Ticks from the year 1, where the clock behind an ETag begins, to 1970.
 const TICKS_BEFORE_1970: u64 = 621_355_968_000_000_000;
@@ -20,6 +21,11 @@ const TICKS_BEFORE_1970: u64 = 621_355_968_000_000_000;
 pub(crate) struct Moment(u64);
 
 impl Moment {
+    /// The time on the machine's clock, which nothing here moves.
+    pub(crate) fn of_machine() -> Moment {
+        Moment(SystemTime::now().duration_since(UNIX_EPOCH).map(ticks).unwrap_or_default())
+    }
+
     /// `2023-01-27T22:27:23.4547704Z`, the name of a snapshot.
     pub(crate) fn snapshot_text(self) -> String {
         let fraction = self.0 % TICKS_PER_SECOND;
@@ -29,6 +35,17 @@ impl Moment {
     /// `2023-01-27T22:27:23Z`, as in `st` and `se` of a SAS.
     pub(crate) fn second_text(self) -> String {
         self.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    /// `2023-01-27T22:27:23.4547704+00:00`, as management replies tell times.
+    pub(crate) fn offset_text(self) -> String {
+        let fraction = self.0 % TICKS_PER_SECOND;
+        format!("{}.{fraction:07}+00:00", self.timestamp().strftime("%Y-%m-%dT%H:%M:%S"))
+    }
+
+    /// `1/27/2023 10:27:23 PM`, as refusals of tokens tell times.
+    pub(crate) fn twelve_hour_text(self) -> String {
+        self.timestamp().strftime("%-m/%-d/%Y %-I:%M:%S %p").to_string()
     }
 
     /// `Fri, 27 Jan 2023 22:27:23 GMT`, as in `Last-Modified`.
@@ -56,6 +73,10 @@ impl Moment {
         Moment::from_timestamp(timestamp)
     }
 
+    pub(crate) fn from_seconds(seconds: u64) -> Moment {
+        Moment(seconds.saturating_mul(TICKS_PER_SECOND))
+    }
+
     /// Whole seconds since 1970: HTTP dates can say no more.
     pub(crate) fn seconds(self) -> u64 {
         self.0 / TICKS_PER_SECOND
@@ -68,6 +89,16 @@ impl Moment {
 
     pub(crate) fn plus(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(ticks(duration)))
+    }
+
+    /// This moment moved by so many milliseconds, which may be negative.
+    pub(crate) fn moved_by_milliseconds(self, milliseconds: i64) -> Moment {
+        Moment(self.0.saturating_add_signed(milliseconds.saturating_mul(TICKS_PER_MILLISECOND)))
+    }
+
+    /// The moment after this one.
+    pub(crate) fn next(self) -> Moment {
+        Moment(self.0.saturating_add(1))
     }
 
     /// How long it is from `earlier` to here; zero if it is the other way round.
@@ -95,8 +126,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now(&self) -> Moment {
-        let machine = SystemTime::now().duration_since(UNIX_EPOCH).map(ticks).unwrap_or_default();
-        Moment(machine.saturating_add_signed(self.ahead.load(Ordering::Relaxed)))
+        Moment(Moment::of_machine().0.saturating_add_signed(self.ahead.load(Ordering::Relaxed)))
     }
 
     /// The time now, made later if needed so that no two calls return the same and none returns an earlier one.
@@ -127,6 +157,10 @@ mod tests {
         let moment = Moment::from_iso("2023-01-27T22:27:23.4547704Z").unwrap();
         assert_eq!(moment.snapshot_text(), "2023-01-27T22:27:23.4547704Z");
         assert_eq!(moment.second_text(), "2023-01-27T22:27:23Z");
+        assert_eq!(moment.offset_text(), "2023-01-27T22:27:23.4547704+00:00");
+        assert_eq!(Moment::from_iso(&moment.offset_text()), Some(moment));
+        assert_eq!(moment.twelve_hour_text(), "1/27/2023 10:27:23 PM");
+        assert_eq!(moment.moved_by_milliseconds(-455).snapshot_text(), "2023-01-27T22:27:22.9997704Z");
         assert_eq!(moment.http_text(), "Fri, 27 Jan 2023 22:27:23 GMT");
         assert_eq!(Moment::from_http(&moment.http_text()).unwrap().seconds(), moment.seconds());
         assert_eq!(moment.up_to_second().second_text(), "2023-01-27T22:27:24Z");

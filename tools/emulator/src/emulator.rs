@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::account::Account;
+use crate::arm::{Arm, DEFAULT_GROUP};
 use crate::config::{Config, Knobs};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Faults;
@@ -96,12 +97,33 @@ impl Emulator {
         Account::new(Arc::clone(&self.service), name)
     }
 
-    /// Makes a disk that holds nothing.
+    /// The management side: resources, and who may ask for a SAS.
+    pub fn arm(&self) -> Arm {
+        Arm::new(Arc::clone(&self.service))
+    }
+
+    /// Makes a disk that holds nothing, in the resource group `disks`.
     ///
     /// # Errors
     /// The name is taken, or `bytes` is not a multiple of 512.
     pub fn create_disk(&self, name: &str, bytes: u64) -> Result<Disk, DiskError> {
-        Disk::create(Arc::clone(&self.service), name, bytes)
+        self.create_disk_in(DEFAULT_GROUP, name, bytes)
+    }
+
+    /// Makes a disk that holds nothing, in a resource group that is made if needed.
+    ///
+    /// # Errors
+    /// The name is taken there, or `bytes` is not a multiple of 512.
+    pub fn create_disk_in(&self, resource_group: &str, name: &str, bytes: u64) -> Result<Disk, DiskError> {
+        Disk::create(Arc::clone(&self.service), resource_group, name, bytes)
+    }
+
+    /// Deletes the disk of a name in the resource group `disks`, see `Disk::delete`. Returns whether there was one.
+    pub fn delete_disk(&self, name: &str) -> bool {
+        let mut state = self.service.arm.lock();
+        let Some(disk) = state.disk_in_default_group(name) else { return false };
+        state.remove_disk(&disk);
+        true
     }
 
     /// Makes a disk with the content of a raw file; sectors of zeros hold nothing. Blocks while it reads.
@@ -109,7 +131,7 @@ impl Emulator {
     /// # Errors
     /// The name is taken, or the file cannot be read or is not made of whole sectors.
     pub fn load_raw(&self, name: &str, path: &Path) -> Result<Disk, DiskError> {
-        Disk::load_raw(Arc::clone(&self.service), name, path)
+        Disk::load_raw(Arc::clone(&self.service), DEFAULT_GROUP, name, path)
     }
 
     /// Makes a disk from a fixed VHD, whose footer is kept byte for byte. Blocks while it reads.
@@ -117,7 +139,7 @@ impl Emulator {
     /// # Errors
     /// The name is taken, or the file cannot be read or is no fixed VHD.
     pub fn load_vhd(&self, name: &str, path: &Path) -> Result<Disk, DiskError> {
-        Disk::load_vhd(Arc::clone(&self.service), name, path)
+        Disk::load_vhd(Arc::clone(&self.service), DEFAULT_GROUP, name, path)
     }
 
     /// Changes behaviour from the next request on.

@@ -1,6 +1,9 @@
 //! Refusals: the service's error codes with their status and text, and what a reply adds to them.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
+use serde_json::Value;
 
 macro_rules! codes {
     ($($name:ident $status:literal $text:literal;)*) => {
@@ -44,6 +47,8 @@ codes! {
     AuthorizationResourceTypeMismatch 403 "This request is not authorized to perform this operation using this resource type.";
     NoAuthenticationInformation 401 "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.";
     InvalidAuthenticationInfo 401 "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.";
+    AuthorizationFailed 403 "The client does not have authorization to perform the action over the scope, or the scope is invalid.";
+    BadRequest 400 "The request is invalid.";
     BlobAlreadyExists 409 "The specified blob already exists.";
     BlobNotFound 404 "The specified blob does not exist.";
     BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
@@ -54,10 +59,15 @@ codes! {
     ContainerAlreadyExists 409 "The specified container already exists.";
     ContainerNotFound 404 "The specified container does not exist.";
     CopySourceCannotBeIncrementalCopyBlob 409 "Source blob of a copy operation cannot be non-snapshot incremental copy blob.";
+    CopySourceNotFound 404 "The source snapshot of the copy is not found.";
     Crc64Mismatch 400 "The CRC64 value specified in the request did not match with the CRC64 value calculated by the server.";
     EmptyMetadataKey 400 "The key for one of the metadata key-value pairs is empty.";
+    ExpiredAuthenticationToken 401 "The access token expiry UTC time is earlier than the current UTC time.";
     InfiniteLeaseDurationRequired 412 "The lease ID matched, but the specified lease must be an infinite-duration lease.";
     InternalError 500 "Server encountered an internal error. Please try again after some time.";
+    InvalidApiVersionParameter 400 "The api-version is invalid.";
+    InvalidAuthenticationToken 401 "The access token is invalid.";
+    InvalidAuthenticationTokenAudience 401 "The access token has been obtained for wrong audience or resource.";
     InvalidBlobType 409 "The blob type is invalid for this operation.";
     InvalidCrc64 400 "The CRC64 value specified in the request is invalid. The CRC64 value must be 64 bits and base64 encoded.";
     InvalidHeaderValue 400 "The value for one of the HTTP headers is not in the correct format.";
@@ -65,8 +75,12 @@ codes! {
     InvalidMetadata 400 "The metadata specified is invalid. It has characters that are not permitted.";
     InvalidOperation 400 "Invalid operation against a blob snapshot.";
     InvalidPageRange 416 "The page range specified is invalid.";
+    InvalidParameter 400 "A parameter of the request is invalid.";
     InvalidQueryParameterValue 400 "Value for one of the query parameters specified in the request URI is invalid.";
     InvalidRange 416 "The range specified is invalid for the current size of the resource.";
+    InvalidRequestContent 400 "The request content was invalid and could not be deserialized.";
+    InvalidResourceName 400 "The resource name is invalid.";
+    InvalidResourceType 404 "The resource type could not be found.";
     InvalidUri 400 "The requested URI does not represent any resource on the server.";
     LeaseAlreadyPresent 409 "There is already a lease present.";
     LeaseIdMismatchWithBlobOperation 412 "The lease ID specified did not match the lease ID for the blob.";
@@ -80,22 +94,29 @@ codes! {
     LeaseNotPresentWithLeaseOperation 409 "There is currently no lease on the blob.";
     Md5Mismatch 400 "The MD5 value specified in the request did not match with the MD5 value calculated by the server.";
     MetadataTooLarge 400 "The metadata specified exceeds the maximum permissible limit.";
+    MissingApiVersionParameter 400 "The api-version query parameter (?api-version=) is required for all requests.";
     MissingContentLengthHeader 411 "Content-Length HTTP header is missing.";
     MissingRequiredHeader 400 "An HTTP header that's mandatory for this request is not specified.";
     MultipleConditionHeadersNotSupported 400 "Multiple condition headers are not supported.";
     NoPendingCopyOperation 409 "There is currently no pending copy operation.";
+    NoRegisteredProviderFound 400 "No registered resource provider found for the location and API version.";
+    NotFound 404 "The entity was not found.";
     NotImplemented 501 "The requested operation is not implemented on the specified resource.";
+    OperationNotAllowed 409 "The operation is not allowed.";
     OperationTimedOut 500 "Operation could not be completed within the specified time.";
     PreviousSnapshotCannotBeNewer 400 "The prevsnapshot query parameter value cannot be newer than snapshot query parameter value.";
     PreviousSnapshotNotFound 409 "The previous snapshot is not found.";
     PreviousSnapshotOperationNotSupported 409 "Differential Get Page Ranges is not supported on the previous snapshot.";
+    PropertyChangeNotAllowed 409 "Changing the property is not allowed.";
     RequestBodyTooLarge 413 "The request body is too large and exceeds the maximum permissible limit.";
+    ResourceGroupNotFound 404 "The resource group could not be found.";
     ResourceNotFound 404 "The specified resource does not exist.";
     SequenceNumberConditionNotMet 412 "The sequence number condition specified was not met.";
     SequenceNumberIncrementTooLarge 409 "The sequence number increment cannot be performed because it would result in overflow of the sequence number.";
     ServerBusy 503 "The server is busy.";
     SnapshotsPresent 409 "This operation is not permitted because the blob has snapshots.";
     SourceConditionNotMet 412 "The source condition specified using HTTP conditional header(s) is not met.";
+    SubscriptionNotFound 404 "The subscription could not be found.";
     TargetConditionNotMet 412 "The target condition specified using HTTP conditional header(s) is not met.";
     UnsupportedHeader 400 "One of the HTTP headers specified in the request is not supported.";
     UnsupportedHeaderForNonManagedDisksAccount 400 "The header is only supported on managed disks accounts.";
@@ -103,14 +124,16 @@ codes! {
 }
 
 /// A refusal on its way to becoming a reply.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
     pub(crate) status: StatusCode,
     /// The code's own message, unless the code has several.
-    pub(crate) text: &'static str,
+    pub(crate) text: Cow<'static, str>,
     /// Elements that the body holds after its message.
     pub(crate) elements: Vec<(&'static str, String)>,
+    /// What the body of a management reply holds besides.
+    pub(crate) details: Option<Value>,
     pub(crate) headers: Vec<(&'static str, String)>,
 }
 
@@ -120,7 +143,14 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Failure {
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Failure { code, status, text: code.text(), elements: Vec::new(), headers: Vec::new() }
+        Failure {
+            code,
+            status,
+            text: code.text().into(),
+            elements: Vec::new(),
+            details: None,
+            headers: Vec::new(),
+        }
     }
 }
 
@@ -136,8 +166,13 @@ impl Failure {
     }
 
     /// Another message.
-    pub(crate) fn saying(self, text: &'static str) -> Failure {
-        Failure { text, ..self }
+    pub(crate) fn saying(self, text: impl Into<Cow<'static, str>>) -> Failure {
+        Failure { text: text.into(), ..self }
+    }
+
+    /// Another status.
+    pub(crate) fn with_status(self, status: StatusCode) -> Failure {
+        Failure { status, ..self }
     }
 
     /// 403 with the reason that the service gives in its body.

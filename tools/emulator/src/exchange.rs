@@ -9,6 +9,7 @@ use hyper::{Method, Response};
 
 use crate::auth::{self, Permit};
 use crate::body::{self, RequestBody};
+use crate::call::Role;
 use crate::cut::{Cut, Scissors};
 use crate::error::{ErrorCode, Outcome};
 use crate::fault::{Asking, FaultKind, spoil};
@@ -30,11 +31,12 @@ pub(crate) async fn answer(
     incoming: Incoming,
 ) -> Result<Response<Outgoing>, Cut> {
     let id = service.fresh_id();
+    let role = Role::of_path(parts.uri.path());
     let request = match Request::parse(parts) {
         Ok(request) => Arc::new(request),
         Err(failure) => {
             let now = service.clock.now();
-            let response = Reply::refusal(&failure, id, now).finish(id, None, None, now);
+            let response = Reply::refusal(role, &failure, id, now).finish(id, None, None, now);
             return Ok(response.map(|body| Outgoing::new(body, None, None, scissors)));
         }
     };
@@ -44,7 +46,7 @@ pub(crate) async fn answer(
 
     let now = service.clock.now();
     let to_reply = |outcome: Outcome<Reply>| {
-        let mut reply = outcome.unwrap_or_else(|failure| Reply::refusal(&failure, id, now));
+        let mut reply = outcome.unwrap_or_else(|failure| Reply::refusal(role, &failure, id, now));
         if request.method == Method::HEAD {
             reply.body = ReplyBody::Empty;
         }
@@ -126,12 +128,15 @@ impl Exchange<'_> {
 
     /// Checks who asks and the limits of the blob, and picks the fault. Nothing of the body is read yet.
     fn admit(&mut self) -> Outcome<Permit> {
-        self.request.version()?;
+        if self.request.role != Role::Management {
+            self.request.version()?;
+        }
         let permit = auth::authorise(self.service, self.request)?;
         self.shaper.admit(self.request)?;
         let now = self.service.clock.now();
         self.fault = self.service.plan.pick(Asking::of(self.request), now);
-        match self.fault.as_ref().and_then(|fault| fault.refusal(now)) {
+        let role = self.request.role;
+        match self.fault.as_ref().and_then(|fault| fault.refusal(role, now)) {
             Some(failure) => Err(failure),
             None => Ok(permit),
         }

@@ -53,8 +53,9 @@ impl LateWrite {
     fn apply(&self, service: &Service) {
         let LateWrite { request, permit, body, fault } = self;
         let outcome = handlers::answer(service, request, permit, body);
-        let reply = outcome
-            .unwrap_or_else(|failure| Reply::refusal(&failure, service.fresh_id(), service.clock.now()));
+        let reply = outcome.unwrap_or_else(|failure| {
+            Reply::refusal(request.role, &failure, service.fresh_id(), service.clock.now())
+        });
         let noted = Noted { bytes_in: body.len(), fault: Some(fault), late: true };
         note(service, request, Some(&reply), noted);
     }

@@ -31,6 +31,7 @@
 //! ```
 
 mod account;
+mod arm;
 mod auth;
 mod body;
 mod call;
@@ -63,6 +64,7 @@ mod tls;
 mod vhd;
 
 pub use account::{Account, BlobView};
+pub use arm::{Arm, ArmKnobs, AsyncReply, SecondGrant};
 pub use call::{Call, Role, UnknownCall};
 pub use config::{Config, Knobs};
 pub use disk::{Disk, DiskError, DiskSnapshot};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use crate::call::Call;
+use crate::call::{Call, Role};
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::fault::BusyText;
 use crate::quantity::{parse_bytes, parse_time};
@@ -141,7 +141,7 @@ impl Shaper {
     fn limits(&self, request: &Request) -> Option<Arc<BlobLimits>> {
         let link = &self.link;
         let none = link.blob_bytes_per_second.is_none() && link.blob_requests_per_second.is_none();
-        if none || request.target.blob.is_empty() {
+        if none || request.target.blob.is_empty() || request.role == Role::Management {
             return None;
         }
         let target = &request.target;

@@ -8,6 +8,8 @@ use hyper::{Response, StatusCode};
 use quick_xml::escape::escape;
 use uuid::Uuid;
 
+use crate::arm;
+use crate::call::Role;
 use crate::clock::Moment;
 use crate::error::{ErrorCode, Failure};
 use crate::store::blob::Version;
@@ -38,11 +40,19 @@ impl Reply {
         Reply { body, ..Reply::new(StatusCode::OK) }.with("content-type", "application/xml")
     }
 
-    pub(crate) fn refusal(failure: &Failure, id: Uuid, now: Moment) -> Reply {
-        let mut reply = Reply::new(failure.status).with("x-ms-error-code", failure.code.name());
+    /// JSON from the management side, XML from accounts.
+    pub(crate) fn refusal(role: Role, failure: &Failure, id: Uuid, now: Moment) -> Reply {
+        let mut reply = if role == Role::Management {
+            arm::refusal(failure)
+        } else {
+            Reply::new(failure.status).with("x-ms-error-code", failure.code.name())
+        };
         reply.error = Some(failure.code);
         for (name, value) in &failure.headers {
-            reply.set(name, value);
+            reply.add(name, value);
+        }
+        if role == Role::Management {
+            return reply;
         }
         if failure.status != StatusCode::NOT_MODIFIED {
             reply.set("content-type", "application/xml");
@@ -70,6 +80,14 @@ impl Reply {
         }
     }
 
+    /// Adds a header; another of that name stays.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            self.headers.append(name, value);
+        }
+    }
+
     /// Adds what every reply says, and makes it one that can be sent.
     pub(crate) fn finish(
         mut self,
@@ -78,7 +96,9 @@ impl Reply {
         version: Option<&str>,
         now: Moment,
     ) -> Response<ReplyBody> {
-        self.set("server", SERVER);
+        if !self.headers.contains_key("server") {
+            self.set("server", SERVER);
+        }
         self.set("date", &now.http_text());
         self.set("x-ms-request-id", &id.to_string());
         if let Some(client_id) = client_id {
@@ -134,7 +154,7 @@ fn xml_body(xml: &str) -> Bytes {
 fn error_xml(failure: &Failure, id: Uuid, now: Moment) -> String {
     let code = failure.code;
     let time = now.snapshot_text();
-    let mut xml = format!("<Error><Code>{}</Code><Message>{}\n", code.name(), escape(failure.text));
+    let mut xml = format!("<Error><Code>{}</Code><Message>{}\n", code.name(), escape(failure.text.as_ref()));
     // Writing to a string cannot fail.
     let _ = write!(xml, "RequestId:{id}\nTime:{time}</Message>");
     for (name, text) in &failure.elements {

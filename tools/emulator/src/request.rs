@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::Call;
+use crate::arm::Route;
+use crate::call::{Call, Role};
 use crate::clock::Moment;
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::range::ByteRange;
@@ -19,7 +20,11 @@ const CLIENT_ID_LIMIT: usize = 1024;
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) call: Call,
+    pub(crate) role: Role,
+    /// Of a management request: no account, the resource group, the resource's name.
     pub(crate) target: Target,
+    /// What a management request addresses.
+    pub(crate) route: Option<Route>,
     /// As received.
     pub(crate) path_and_query: String,
     /// Decoded, names in lower case. A parameter given twice has both values, joined by a comma: it then fits no
@@ -51,11 +56,19 @@ impl Target {
 
 impl Request {
     pub(crate) fn parse(parts: Parts) -> Outcome<Request> {
-        let target = Target::parse(parts.uri.path())?;
         let query = parse_query(&parts.uri);
-        let call = classify(&parts.method, &target, &query, &parts.headers);
         let path_and_query = path_and_query(&parts.uri).to_owned();
-        Ok(Request { method: parts.method, call, target, path_and_query, query, headers: parts.headers })
+        let role = Role::of_path(parts.uri.path());
+        let (target, call, route) = if role == Role::Management {
+            let route = Route::parse(&parts.method, parts.uri.path())?;
+            (route.target(), route.call, Some(route))
+        } else {
+            let target = Target::parse(parts.uri.path())?;
+            let call = classify(&parts.method, &target, &query, &parts.headers);
+            (target, call, None)
+        };
+        let Parts { method, headers, .. } = parts;
+        Ok(Request { method, call, role, target, route, path_and_query, query, headers })
     }
 
     /// A query parameter, if it is there; it may be empty.
@@ -227,7 +240,8 @@ fn classify(method: &Method, target: &Target, query: &BTreeMap<String, String>, 
     }
 }
 
-fn decode(text: &str) -> Outcome<String> {
+/// Decodes a part of a path.
+pub(crate) fn decode(text: &str) -> Outcome<String> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| Failure::from(ErrorCode::InvalidUri))?;
     Ok(decoded.into_owned())
 }

@@ -137,11 +137,16 @@ pub enum ServeError {
 ///
 /// Gives `print` a line each for the endpoint, for each snapshot of a disk and for each container, the last word being a
 /// URL: those of snapshots and containers with a SAS. Then comes the line `ready`. With `Config::tls`, the certificate comes
-/// after the endpoint, in several lines at once.
+/// after the endpoint, in several lines at once. For management there are its endpoint and subscription, what
+/// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are set to, and the ids of disks and snapshots.
 ///
 /// ```text
 /// endpoint http://127.0.0.1:10000
+/// arm http://127.0.0.1:10000 0c2ab43e-6a4e-...
+/// identity http://127.0.0.1:10000/msi/token 4e1b...
+/// disk data id /subscriptions/0c2ab43e-6a4e-.../resourceGroups/disks/providers/Microsoft.Compute/disks/data
 /// disk data snapshot 1 http://127.0.0.1:10000/md-1d4f/a1b2/abcd?snapshot=...&sv=2018-11-09&sr=bs&si=...&sig=...
+/// disk data snapshot 1 id /subscriptions/0c2ab43e-6a4e-.../providers/Microsoft.Compute/snapshots/data-1
 /// account target container disks http://127.0.0.1:10000/target/disks?sv=2021-12-02&se=...&sr=c&sp=racwdl&sig=...
 /// ready
 /// ```
@@ -160,6 +165,10 @@ pub async fn serve(
     if let Some(pem) = emulator.certificate_pem() {
         print(format!("certificate\n{}", pem.trim_end()));
     }
+    let arm = emulator.arm();
+    print(format!("arm {} {}", arm.endpoint(), arm.subscription()));
+    let (identity_endpoint, identity_header) = arm.identity();
+    print(format!("identity {identity_endpoint} {identity_header}"));
     // Files are read here, which takes its time.
     let prepared = tokio::task::spawn_blocking(move || {
         let lines = prepare_disks(&emulator, &disks, seed)?;
@@ -196,11 +205,14 @@ fn prepare_disks(emulator: &Emulator, disks: &[DiskSpec], seed: u64) -> Result<V
             DiskContent::File(path) => emulator.load_raw(name, path),
         };
         let disk = disk.map_err(failed)?;
+        lines.push(format!("disk {name} id {}", disk.arm_id()));
         for number in 1..=*snapshots {
             if matches!(content, DiskContent::MadeUp(_)) {
                 change(&disk, &mut random, number == 1).map_err(failed)?;
             }
-            lines.push(format!("disk {name} snapshot {number} {}", disk.snapshot().grant()));
+            let snapshot = disk.snapshot();
+            lines.push(format!("disk {name} snapshot {number} {}", snapshot.grant()));
+            lines.push(format!("disk {name} snapshot {number} id {}", snapshot.arm_id()));
         }
     }
     Ok(lines)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use crate::arm;
 use crate::clock::Clock;
 use crate::config::Knobs;
 use crate::fault::Plan;
@@ -24,6 +25,8 @@ pub(crate) struct Service {
     pub(crate) plan: Plan,
     pub(crate) late: LateWrites,
     pub(crate) fetcher: Fetcher,
+    /// The resources that management knows.
+    pub(crate) arm: arm::Registry,
     /// `http://127.0.0.1:PORT`.
     pub(crate) endpoint: String,
     knobs: RwLock<Knobs>,
@@ -34,8 +37,10 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(endpoint: String, seed: u64, knobs: Knobs, link: Link, record: bool) -> Service {
+        let store = Store::new(seed);
         Service {
-            store: Store::new(seed),
+            arm: arm::Registry::new(&store),
+            store,
             clock: Clock::default(),
             journal: Journal::new(record),
             plan: Plan::new(seed),

@@ -33,8 +33,9 @@ async fn up_to_ready(mut lines: UnboundedReceiver<String>) -> Vec<String> {
     printed
 }
 
+/// The URLs, or the like, with which such lines end; ids of resources are left out.
 fn last_words(lines: &[String], start: &str) -> Vec<String> {
-    let of_kind = lines.iter().filter(|line| line.starts_with(start));
+    let of_kind = lines.iter().filter(|line| line.starts_with(start) && !line.contains(" id /"));
     of_kind.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
 }
 
@@ -71,6 +72,17 @@ async fn urls_are_ready_to_use() {
         let (status, list) = get(&format!("{}&comp=pagelist", snapshots[2]), &headers).await;
         let list = String::from_utf8(list).unwrap();
         assert!(status == 200 && list.contains("<PageRange>"), "{list}");
+
+        let ids: Vec<&str> =
+            lines.iter().filter_map(|line| line.split_once(" id ")).map(|(_, id)| id).collect();
+        assert_eq!(ids.len(), 6, "{lines:#?}");
+        assert!(ids[0].ends_with("/resourceGroups/disks/providers/Microsoft.Compute/disks/data"), "{ids:?}");
+        assert!(ids[3].ends_with("/Microsoft.Compute/snapshots/data-3"), "{ids:?}");
+        let arm: Vec<&str> = lines[1].split(' ').collect();
+        assert!(lines[0].ends_with(arm[1]) && ids[0].contains(arm[2]), "{arm:?}");
+        let identity: Vec<&str> = lines[2].split(' ').collect();
+        let url = format!("{}?resource=https://management.azure.com&api-version=2019-08-01", identity[1]);
+        assert_eq!(get(&url, &[("x-identity-header", identity[2])]).await.0, 200);
 
         let containers = last_words(&lines, "account target container ");
         assert_eq!(containers.len(), 2);

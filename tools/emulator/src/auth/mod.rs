@@ -9,6 +9,7 @@
 pub(crate) mod sas;
 mod shared_key;
 
+use crate::arm;
 use crate::call::{Call, Role};
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::request::Request;
@@ -35,12 +36,16 @@ impl Permit {
     }
 }
 
-/// Checks signature, time and permission of a request.
+/// Checks signature or token, time and permission of a request.
 pub(crate) fn authorise(service: &Service, request: &Request) -> Outcome<Permit> {
+    if request.role == Role::Management {
+        arm::authorise(service, request)?;
+        return Ok(Permit { permissions: String::new() });
+    }
     let account = service.store.account(&request.target.account).ok_or(ErrorCode::ResourceNotFound)?;
     match account.role {
         Role::DiskExport => authorise_export(service, &account, request),
-        Role::Account => authorise_account(service, &account, request),
+        _ => authorise_account(service, &account, request),
     }
 }
 
@@ -48,9 +53,9 @@ fn authorise_export(service: &Service, account: &AccountEntry, request: &Request
     if request.param("sig").is_none() {
         return Err(unauthenticated(DISK_RESOURCE));
     }
-    sas::check_grant(account, &request.target, request.query(), service.clock.now())?;
+    let grant = sas::check_grant(account, &request.target, request.query(), service.clock.now())?;
     let has_token = request.header("authorization")?.is_some_and(|value| value.starts_with("Bearer "));
-    if service.knobs().export_needs_bearer && !has_token {
+    if (grant.needs_bearer || service.knobs().export_needs_bearer) && !has_token {
         return Err(unauthenticated(DISK_RESOURCE));
     }
     if !matches!(request.call, Call::GetBlob | Call::HeadBlob | Call::PageRanges | Call::PageRangesDiff) {
@@ -125,7 +130,7 @@ fn needed(call: Call) -> &'static str {
         | Call::SetMetadata
         | Call::AbortCopy
         | Call::Lease => "w",
-        Call::Unsupported => ALL_PERMISSIONS,
+        _ => ALL_PERMISSIONS,
     }
 }
 

@@ -14,13 +14,14 @@ use crate::clock::Moment;
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::request::{Request, Target};
 use crate::service::Service;
-use crate::store::{AccountEntry, hmac_sha256};
+use crate::store::{AccountEntry, Grant, hmac_sha256};
 
 /// The service version that an account's own SAS are made for.
 const VERSION: &str = "2021-12-02";
 
-/// The version for which the service makes the SAS of disk snapshots.
+/// The versions for which the service makes the SAS of incremental and of full disk snapshots.
 const GRANT_VERSION: &str = "2018-11-09";
+const FULL_GRANT_VERSION: &str = "2018-03-28";
 
 /// From these versions on, the string to sign has more lines.
 const SIGNS_RESOURCE_SINCE: &str = "2018-11-09";
@@ -34,10 +35,11 @@ pub(crate) fn check_grant(
     target: &Target,
     query: &Query,
     now: Moment,
-) -> Outcome<()> {
+) -> Outcome<Grant> {
     let resource_kind = field(query, "sr");
-    if resource_kind != "bs" {
-        return Err(Failure::unauthenticated("sr is mandatory. It must be bs for a disk snapshot."));
+    if !matches!(resource_kind, "b" | "bs") {
+        let detail = "sr is mandatory. It must be bs for a disk snapshot, and b for a full one.";
+        return Err(Failure::unauthenticated(detail));
     }
     check_signature(account, query, &service_string(account, target, query))?;
     if let Some(twice) = ["sp", "st", "se"].into_iter().find(|name| query.contains_key(*name)) {
@@ -46,13 +48,18 @@ pub(crate) fn check_grant(
     }
     let grant = account.grants.lock().get(field(query, "si")).cloned();
     let grant = grant.ok_or_else(|| Failure::unauthenticated("The stored access policy does not exist."))?;
-    if grant.lapses.is_some_and(|lapses| lapses <= now) {
+    if grant.is_over(now) {
         return Err(outside_time_frame("", grant.lapses, now));
     }
-    if Moment::from_iso(field(query, "snapshot")) != Some(grant.snapshot) {
+    let snapshot = field(query, "snapshot");
+    let fits = match grant.snapshot {
+        Some(time) => resource_kind == "bs" && Moment::from_iso(snapshot) == Some(time),
+        None => resource_kind == "b" && snapshot.is_empty(),
+    };
+    if !fits {
         return Err(Failure::unauthenticated("The stored access policy is for another snapshot."));
     }
-    Ok(())
+    Ok(grant)
 }
 
 /// Checks the SAS of a request to an ordinary account, except whether its permissions are enough. Returns them.
@@ -198,9 +205,17 @@ pub(crate) fn make_account_sas(account: &AccountEntry, permissions: &str, ends: 
 }
 
 /// The query of the SAS for a disk's snapshot, in the order in which the service writes it.
-pub(crate) fn make_grant(account: &AccountEntry, target: &Target, snapshot: Moment, policy: &str) -> String {
-    let snapshot = snapshot.snapshot_text();
-    let fields = [("snapshot", snapshot.as_str()), ("sv", GRANT_VERSION), ("sr", "bs"), ("si", policy)];
+pub(crate) fn make_grant(
+    account: &AccountEntry,
+    target: &Target,
+    snapshot: Option<Moment>,
+    policy: &str,
+) -> String {
+    let time = snapshot.map(Moment::snapshot_text);
+    let fields = match &time {
+        Some(time) => vec![("snapshot", time.as_str()), ("sv", GRANT_VERSION), ("sr", "bs"), ("si", policy)],
+        None => vec![("sv", FULL_GRANT_VERSION), ("sr", "b"), ("si", policy)],
+    };
     signed_query(account, &fields, |query| service_string(account, target, query))
 }
 

@@ -20,15 +20,15 @@ use crate::call::{Call, Role};
 /// Something that goes wrong with some requests.
 ///
 /// In text: `CALL[:OPTION,...]:KIND[=VALUE,...]`. `CALL` is the name of a [`Call`], or `any`. The options are `skip=N`,
-/// `times=N` or `times=always`, `chance=P` from 0 to 1, `role=export` or `role=account`, and `blob=NAME`, percent-encoded
-/// if it holds `,`, `:` or `%`. The kinds are the [names](FaultKind::name) of [`FaultKind`], with their values:
+/// `times=N` or `times=always`, `chance=P` from 0 to 1, `role=export`, `role=account` or `role=management`, and
+/// `blob=NAME`, percent-encoded if it holds `,`, `:` or `%`. The kinds are the [names](FaultKind::name) of [`FaultKind`], with their values:
 ///
 /// ```text
 /// server-busy[=busy|ingress|egress|operations]     retry-after=SECONDS
 /// operation-timed-out[=TIME]    internal-error    not-supported    forbidden    forbidden-after=TIME
 /// cut-before-apply    cut-after-apply    late-duplicate=TIME    delayed-apply=TIME
 /// truncate-body=BYTES    stall=TIME    stall-body=BYTES,TIME    flip-byte-in-reply    flip-byte-in-request
-/// bad-page-list=overlapping|misordered|misaligned|out-of-bounds
+/// bad-page-list=overlapping|misordered|misaligned|out-of-bounds    too-many-requests=SECONDS
 /// ```
 ///
 /// `TIME` is a number with `ms`, `s`, `m` or `h`; `BYTES` one without a unit, or with `KiB`, `MiB` or `GiB`.
@@ -46,7 +46,7 @@ pub struct Fault {
     pub call: Option<Call>,
     /// The only kind of account that it meets.
     pub role: Option<Role>,
-    /// The only blob that it meets, by name without account and container.
+    /// The only blob that it meets, by name without account and container; of a management call, the resource.
     pub blob: Option<String>,
     /// How many requests that it could meet pass first.
     pub skip: u64,
@@ -126,7 +126,7 @@ pub enum FaultKind {
     },
     /// 500 `InternalError`. Nothing is applied.
     InternalError,
-    /// 403 `AuthenticationFailed` with the details of a SAS that has expired.
+    /// 403 `AuthenticationFailed` with the details of a SAS that has expired; of management, 403 `AuthorizationFailed`.
     Forbidden,
     /// Nothing until this time has passed since the fault was added, on the clock that [`Emulator::advance_clock`] moves;
     /// `Forbidden` from then on.
@@ -174,6 +174,11 @@ pub enum FaultKind {
     NotSupported,
     /// A page list that breaks the protocol instead of the true one.
     BadPageList(BadPageList),
+    /// 429 with a `Retry-After` header. Management calls only.
+    TooManyRequests {
+        /// What the header says.
+        seconds: u64,
+    },
 }
 
 impl FaultKind {
@@ -197,6 +202,7 @@ impl FaultKind {
             FaultKind::StallBody { .. } => "stall-body",
             FaultKind::NotSupported => "not-supported",
             FaultKind::BadPageList(_) => "bad-page-list",
+            FaultKind::TooManyRequests { .. } => "too-many-requests",
         }
     }
 }

@@ -54,7 +54,7 @@ impl<'a> Asking<'a> {
     pub(crate) fn of(request: &'a Request) -> Asking<'a> {
         Asking {
             call: request.call,
-            role: Role::of_account(&request.target.account),
+            role: request.role,
             blob: &request.target.blob,
             has_body: request.content_length().ok().flatten().is_some_and(|length| length > 0),
         }
@@ -144,8 +144,10 @@ impl FaultKind {
             FaultKind::BadPageList(_) => is_page_list,
             FaultKind::FlipByteInReply => asking.call == Call::GetBlob,
             FaultKind::TruncateBody { .. } | FaultKind::StallBody { .. } => {
-                is_page_list || matches!(asking.call, Call::GetBlob | Call::ListBlobs | Call::ListContainers)
+                let lists = matches!(asking.call, Call::GetBlob | Call::ListBlobs | Call::ListContainers);
+                is_page_list || lists || asking.role == Role::Management
             }
+            FaultKind::TooManyRequests { .. } => asking.role == Role::Management,
             FaultKind::FlipByteInRequest => {
                 asking.has_body && matches!(asking.call, Call::PutPage | Call::PutBlob)
             }
@@ -167,6 +169,12 @@ fn changes_something(call: Call) -> bool {
             | Call::HeadBlob
             | Call::PageRanges
             | Call::PageRangesDiff
+            | Call::ArmListSnapshots
+            | Call::ArmGetSnapshot
+            | Call::ArmListDisks
+            | Call::ArmGetDisk
+            | Call::ArmPoll
+            | Call::IdentityToken
             | Call::Unsupported
     )
 }
@@ -180,6 +188,8 @@ mod tests {
     use crate::fault::BadPageList;
 
     const PUT: Asking<'_> = Asking { call: Call::PutPage, role: Role::Account, blob: "disk", has_body: true };
+    const MANAGE: Asking<'_> =
+        Asking { call: Call::BeginGetAccess, role: Role::Management, blob: "disk-1", has_body: true };
     const GET: Asking<'_> =
         Asking { call: Call::GetBlob, role: Role::DiskExport, blob: "abcd", has_body: false };
 
@@ -220,6 +230,15 @@ mod tests {
             let met = |asking| !picks(&plan, asking, 1)[0].is_empty();
             assert_eq!((met(PUT), met(GET)), (at_put, at_get), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn management_has_faults_of_its_own() {
+        let throttled = plan([Fault::new(FaultKind::TooManyRequests { seconds: 1 }).always()]);
+        assert_eq!(picks(&throttled, PUT, 1), [""]);
+        assert_eq!(picks(&throttled, MANAGE, 1), ["too-many-requests"]);
+        let page = plan([Fault::new(FaultKind::FlipByteInRequest).always()]);
+        assert_eq!(picks(&page, MANAGE, 1), [""]);
     }
 
     #[test]

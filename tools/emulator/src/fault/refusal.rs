@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use super::FaultKind;
+use crate::arm;
+use crate::call::Role;
 use crate::clock::Moment;
 use crate::error::{ErrorCode, Failure};
 
 impl FaultKind {
     /// What the request is refused with, if that is all that happens to it.
-    pub(crate) fn refusal(&self, now: Moment) -> Option<Failure> {
+    pub(crate) fn refusal(&self, role: Role, now: Moment) -> Option<Failure> {
         match self {
+            FaultKind::Forbidden | FaultKind::ForbiddenAfter(_) if role == Role::Management => {
+                Some(ErrorCode::AuthorizationFailed.into())
+            }
+            FaultKind::TooManyRequests { seconds } => Some(arm::throttled(*seconds, now)),
             FaultKind::ServerBusy(text) => Some(Failure::from(ErrorCode::ServerBusy).saying(text.text())),
             FaultKind::RetryAfter { seconds } => {
                 Some(Failure::from(ErrorCode::ServerBusy).header("retry-after", seconds.to_string()))

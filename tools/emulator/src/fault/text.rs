@@ -70,6 +70,7 @@ fn set_option(fault: &mut Fault, option: &str) -> Option<()> {
             fault.role = Some(match value {
                 "export" => Role::DiskExport,
                 "account" => Role::Account,
+                "management" => Role::Management,
                 _ => return None,
             });
         }
@@ -108,6 +109,7 @@ fn kind_from(text: &str) -> Result<FaultKind, BadFault> {
         "stall-body" => stall_body(value),
         "not-supported" => plain(FaultKind::NotSupported),
         "bad-page-list" => bad_page_list(value).map(FaultKind::BadPageList),
+        "too-many-requests" => seconds(value).map(|seconds| FaultKind::TooManyRequests { seconds }),
         _ => return Err(BadFault::Kind(name.to_owned())),
     };
     let value = value.unwrap_or_default();
@@ -185,6 +187,7 @@ mod tests {
             ("bad-page-list=misordered", FaultKind::BadPageList(BadPageList::Misordered)),
             ("bad-page-list=misaligned", FaultKind::BadPageList(BadPageList::Misaligned)),
             ("bad-page-list=out-of-bounds", FaultKind::BadPageList(BadPageList::OutOfBounds)),
+            ("too-many-requests=20", FaultKind::TooManyRequests { seconds: 20 }),
         ];
         for (text, kind) in kinds {
             assert!(text.starts_with(kind.name()));
@@ -199,6 +202,7 @@ mod tests {
         let expected = Fault::new(FaultKind::Forbidden).on(Call::GetBlob).skip(1).always().chance(0.25);
         assert_eq!(fault, expected.at(Role::DiskExport).of_blob("a,b"));
         assert_eq!(parse("any:role=account:forbidden").unwrap().role, Some(Role::Account));
+        assert_eq!(parse("any:role=management:forbidden").unwrap().role, Some(Role::Management));
         for call in Call::ALL {
             assert_eq!(parse(&format!("{call}:times=9:internal-error")).unwrap().call, Some(*call));
         }

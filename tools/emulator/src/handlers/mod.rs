@@ -22,6 +22,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::arm;
 use crate::auth::Permit;
 use crate::body::RequestBody;
 use crate::call::{Call, Role};
@@ -44,6 +45,9 @@ pub(crate) fn answer(
     permit: &Permit,
     body: &RequestBody,
 ) -> Outcome<Reply> {
+    if request.role == Role::Management {
+        return arm::answer(service, request, body);
+    }
     let task = Task::new(service, request, permit)?;
     match request.call {
         Call::ListContainers => list::list_containers(&task),
@@ -65,7 +69,7 @@ pub(crate) fn answer(
         Call::CopyBlob => copy_blob::copy_blob(&task, body),
         Call::AbortCopy => copy_blob::abort_copy(&task),
         Call::IncrementalCopy => copy_blob::incremental_copy(&task),
-        Call::Unsupported => Err(match request.method.as_str() {
+        _ => Err(match request.method.as_str() {
             "GET" | "HEAD" | "PUT" | "DELETE" => ErrorCode::NotImplemented.into(),
             _ => ErrorCode::UnsupportedHttpVerb.into(),
         }),

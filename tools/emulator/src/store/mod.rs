@@ -47,8 +47,19 @@ pub(crate) struct AccountEntry {
 /// A granted read access to a disk snapshot. The service keeps what a SAS would otherwise say itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
-    pub(crate) snapshot: Moment,
+    /// None for the blob itself, which is how full snapshots are exported.
+    pub(crate) snapshot: Option<Moment>,
     pub(crate) lapses: Option<Moment>,
+    /// Whether the management side gave it, so that it shows there.
+    pub(crate) managed: bool,
+    /// Whether the SAS alone does not open the snapshot.
+    pub(crate) needs_bearer: bool,
+}
+
+impl Grant {
+    pub(crate) fn is_over(&self, now: Moment) -> bool {
+        self.lapses.is_some_and(|lapses| lapses <= now)
+    }
 }
 
 /// A container.

@@ -1,7 +1,11 @@
-//! A managed disk and its incremental snapshots.
+//! A managed disk and its snapshots.
 //!
 //! The disk is a page blob that no client sees, in an export account of its own: the raw bytes and a VHD footer. Its
-//! snapshots are snapshots of that blob, which is why their URLs differ only in their query.
+//! incremental snapshots are snapshots of that blob, which is why their URLs differ only in their query. A full snapshot
+//! is a blob of its own.
+
+mod hidden;
+mod snapshot;
 
 use std::fmt;
 use std::fs::File;
@@ -9,18 +13,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
+pub(crate) use self::hidden::{HiddenBlob, OF_FULL, OF_INCREMENTAL};
+pub use self::snapshot::DiskSnapshot;
 
-use crate::auth::sas;
-use crate::clock::Moment;
+use crate::arm::{DiskEntry, NewDisk, NewSnapshot};
 use crate::range::PAGE;
-use crate::request::Target;
 use crate::service::Service;
-use crate::store::blob::{Blob, Content, ContentHeaders, Version};
 use crate::store::pages::{PageData, Pages};
-use crate::store::{AccountEntry, Grant};
 use crate::vhd::{BadFooter, FOOTER, Footer};
 
 /// How much of a file is read and compared at a time.
@@ -28,12 +28,6 @@ const FILE_STEP: u64 = 1 << 20;
 
 /// The largest disk.
 const SIZE_LIMIT: u64 = 64 << 40;
-
-/// The name of every exported blob.
-const BLOB_NAME: &str = "abcd";
-
-/// The sequence number that exported blobs show.
-const SEQUENCE_NUMBER: u64 = 2;
 
 /// A disk cannot be made, or not be changed like that.
 #[derive(Debug, thiserror::Error)]
@@ -80,93 +74,90 @@ pub enum DiskError {
 /// A managed disk. Lengths and offsets are in bytes and without the footer.
 #[derive(Clone)]
 pub struct Disk {
-    inner: Arc<DiskInner>,
-}
-
-struct DiskInner {
-    name: String,
     service: Arc<Service>,
-    account: Arc<AccountEntry>,
-    target: Target,
-    blob: Arc<Mutex<Blob>>,
+    entry: Arc<DiskEntry>,
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Disk").field("name", &self.inner.name).finish_non_exhaustive()
+        formatter.debug_struct("Disk").field("id", &self.arm_id()).finish_non_exhaustive()
     }
 }
 
 impl Disk {
     /// A disk of `bytes` that holds nothing.
-    pub(crate) fn create(service: Arc<Service>, name: &str, bytes: u64) -> Result<Disk, DiskError> {
+    pub(crate) fn create(
+        service: Arc<Service>,
+        group: &str,
+        name: &str,
+        bytes: u64,
+    ) -> Result<Disk, DiskError> {
         let unique_id = service.fresh_id().into_bytes();
         let footer = Footer::new(bytes, service.clock.now().seconds(), unique_id);
-        Disk::with_footer(service, name, bytes, &footer)
+        Disk::with_footer(service, group, name, bytes, &footer)
     }
 
     /// A disk with the content of a raw file; blocks of zeros hold nothing.
-    pub(crate) fn load_raw(service: Arc<Service>, name: &str, path: &Path) -> Result<Disk, DiskError> {
+    pub(crate) fn load_raw(
+        service: Arc<Service>,
+        group: &str,
+        name: &str,
+        path: &Path,
+    ) -> Result<Disk, DiskError> {
         let mut file = File::open(path)?;
         let bytes = file.metadata()?.len();
-        let disk = Disk::create(service, name, bytes)?;
+        let disk = Disk::create(service, group, name, bytes)?;
         disk.apply_file(&mut file, bytes)?;
         Ok(disk)
     }
 
     /// A disk with content and footer of a fixed VHD.
-    pub(crate) fn load_vhd(service: Arc<Service>, name: &str, path: &Path) -> Result<Disk, DiskError> {
+    pub(crate) fn load_vhd(
+        service: Arc<Service>,
+        group: &str,
+        name: &str,
+        path: &Path,
+    ) -> Result<Disk, DiskError> {
         let mut file = File::open(path)?;
         let (bytes, footer) = read_footer(&mut file)?;
-        let disk = Disk::with_footer(service, name, bytes, &footer)?;
+        let disk = Disk::with_footer(service, group, name, bytes, &footer)?;
         disk.apply_file(&mut file, bytes)?;
         Ok(disk)
     }
 
+    /// A disk that management knows already.
+    pub(crate) fn of(service: Arc<Service>, entry: Arc<DiskEntry>) -> Disk {
+        Disk { service, entry }
+    }
+
     fn with_footer(
         service: Arc<Service>,
+        group: &str,
         name: &str,
         bytes: u64,
         footer: &Footer,
     ) -> Result<Disk, DiskError> {
         check_size(bytes)?;
-        let derived = |purpose| service.store.derived_text(purpose, name, 12);
-        let (account_name, container) =
-            (format!("md-{}", derived("disk account")), derived("disk container"));
-        let account = service.store.account_or_new(&account_name);
-        let tick = service.clock.tick();
-        if !account.add_container(&container, tick, std::collections::BTreeMap::new()) {
-            return Err(DiskError::Exists(name.to_owned()));
-        }
-        let target = Target { account: account_name, container, blob: BLOB_NAME.to_owned() };
-        let blob = account.container(&target.container).map(|container| container.blob_or_new(BLOB_NAME));
-        let blob = blob.unwrap_or_default();
-
         let mut pages = Pages::new(bytes + FOOTER);
         pages.write(&PageData::of(bytes, footer.bytes()));
-        // The service shows the checksum that the blob had when it was first made, whatever its bytes are by now.
-        let stale_md5 = service.store.derived_text("stale checksum", name, 16);
-        let md5 = crate::checksum::md5([&bytes::Bytes::from(stale_md5)]);
-        let content_headers =
-            ContentHeaders { md5: Some(crate::checksum::md5_text(md5)), ..ContentHeaders::default() };
-        blob.lock().live = Some(Version {
-            content: Content::Pages(pages),
-            content_headers,
-            metadata: std::iter::once(("pirtag".to_owned(), "1".to_owned())).collect(),
-            sequence_number: SEQUENCE_NUMBER,
-            created: tick,
-            etag: tick,
-            last_modified: tick,
-            incarnation: tick,
-            copy: None,
-        });
-        let inner = DiskInner { name: name.to_owned(), service, account, target, blob };
-        Ok(Disk { inner: Arc::new(inner) })
+        let entry = service.arm.lock().add_disk(&service, NewDisk::plain(group, name, pages));
+        let entry = entry.ok_or_else(|| DiskError::Exists(name.to_owned()))?;
+        Ok(Disk { service, entry })
     }
 
     /// The disk's name.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        &self.entry.id.name
+    }
+
+    /// The id of its resource: `/subscriptions/.../resourceGroups/.../providers/Microsoft.Compute/disks/...`.
+    pub fn arm_id(&self) -> String {
+        self.service.arm.id_of(&self.entry.id)
+    }
+
+    /// What tells it apart from a disk that had its name before.
+    pub fn unique_id(&self) -> String {
+        self.entry.unique_id.to_string()
     }
 
     /// Bytes of the disk.
@@ -228,20 +219,31 @@ impl Disk {
         self.apply_sized(&mut file, bytes)
     }
 
-    /// Takes an incremental snapshot. Its time is later than that of any snapshot before.
+    /// Takes an incremental snapshot. Its time is later than that of any snapshot before. Its resource is in the disk's
+    /// resource group, and is named `<disk>-<n>`, counted from 1.
     pub fn snapshot(&self) -> DiskSnapshot {
-        let time = self.inner.service.clock.tick();
-        let mut blob = self.inner.blob.lock();
-        let version = blob.take_snapshot(time);
-        let pages = version.and_then(|version| {
-            version.touch(time);
-            match &version.content {
-                Content::Pages(pages) => Some(pages.clone()),
-                Content::Block(_) => None,
-            }
-        });
-        let pages = pages.unwrap_or_else(|| Pages::new(FOOTER));
-        DiskSnapshot { disk: self.clone(), time, time_text: time.snapshot_text(), pages }
+        self.take(NewSnapshot::numbered())
+    }
+
+    /// The same with another name. A snapshot that has it already is deleted first.
+    pub fn snapshot_named(&self, name: &str) -> DiskSnapshot {
+        self.take(NewSnapshot::named(name))
+    }
+
+    /// Takes a full snapshot: a blob of its own, which cannot be compared with anything.
+    pub fn full_snapshot_named(&self, name: &str) -> DiskSnapshot {
+        self.take(NewSnapshot { incremental: false, ..NewSnapshot::named(name) })
+    }
+
+    /// Deletes the disk's resource. Its snapshots stay and can be read; its name can be used again, for another disk.
+    pub fn delete(&self) {
+        self.service.arm.lock().remove_disk(&self.entry);
+    }
+
+    fn take(&self, new: NewSnapshot) -> DiskSnapshot {
+        let service = &self.service;
+        let entry = service.arm.lock().snapshot_disk(service, &self.entry, new);
+        DiskSnapshot::of(Arc::clone(service), entry)
     }
 
     fn apply_sized(&self, file: &mut File, bytes: u64) -> Result<u64, DiskError> {
@@ -282,80 +284,7 @@ impl Disk {
     }
 
     fn with_pages<T>(&self, act: impl FnOnce(&mut Pages) -> T) -> T {
-        let mut blob = self.inner.blob.lock();
-        match blob.live.as_mut().map(|version| &mut version.content) {
-            Some(Content::Pages(pages)) => act(pages),
-            // Nothing else is ever stored under an export account.
-            _ => act(&mut Pages::new(FOOTER)),
-        }
-    }
-}
-
-/// An incremental snapshot of a disk. Lengths and offsets are in bytes of the exported VHD, footer included.
-#[derive(Clone)]
-pub struct DiskSnapshot {
-    disk: Disk,
-    time: Moment,
-    time_text: String,
-    pages: Pages,
-}
-
-impl fmt::Debug for DiskSnapshot {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("DiskSnapshot")
-            .field("disk", &self.disk.inner.name)
-            .field("time", &self.time_text)
-            .finish_non_exhaustive()
-    }
-}
-
-impl DiskSnapshot {
-    /// When it was taken, as in its URL: seven fractional digits.
-    pub fn time(&self) -> &str {
-        &self.time_text
-    }
-
-    /// Bytes of the export: the disk and its footer.
-    #[allow(clippy::len_without_is_empty, reason = "there is always a footer")]
-    pub fn len(&self) -> u64 {
-        self.pages.len()
-    }
-
-    /// The bytes from `offset` on, at most `length`: fewer if the export ends before. Works after `delete`, too.
-    pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
-        read_clipped(&self.pages, self.pages.len(), offset, length)
-    }
-
-    /// Grants read access until it is revoked: a URL with a SAS.
-    pub fn grant(&self) -> String {
-        self.grant_until(None)
-    }
-
-    /// Grants read access for some time on the emulator's clock. As with the service, the URL does not tell.
-    pub fn grant_for(&self, duration: Duration) -> String {
-        self.grant_until(Some(self.disk.inner.service.clock.now().plus(duration)))
-    }
-
-    /// Ends all access that was granted to this snapshot.
-    pub fn revoke(&self) {
-        self.disk.inner.account.grants.lock().retain(|_, grant| grant.snapshot != self.time);
-    }
-
-    /// Deletes the snapshot, and ends access to it.
-    pub fn delete(&self) {
-        self.revoke();
-        self.disk.inner.blob.lock().snapshots.remove(&self.time);
-    }
-
-    fn grant_until(&self, lapses: Option<Moment>) -> String {
-        let disk = &self.disk.inner;
-        let service = &disk.service;
-        let policy = service.store.derived_text("policy", &service.fresh_id().to_string(), 64);
-        disk.account.grants.lock().insert(policy.clone(), Grant { snapshot: self.time, lapses });
-        let query = sas::make_grant(&disk.account, &disk.target, self.time, &policy);
-        let Target { account, container, blob } = &disk.target;
-        format!("{}/{account}/{container}/{blob}?{query}", service.endpoint)
+        self.entry.hidden.with_pages(act)
     }
 }
 
@@ -364,7 +293,7 @@ fn read_clipped(pages: &Pages, length: u64, offset: u64, most: u64) -> Vec<u8> {
     pages.view(offset.min(end)..end).to_vec()
 }
 
-fn check_size(bytes: u64) -> Result<(), DiskError> {
+pub(crate) fn check_size(bytes: u64) -> Result<(), DiskError> {
     if bytes <= SIZE_LIMIT { check_aligned(bytes) } else { Err(DiskError::TooLarge(bytes)) }
 }
 
