@@ -105,8 +105,9 @@ fn row(report: String, text: &str) -> std::result::Result<Row, String> {
     let unknown = |what: &str, error: serde_json::Error| format!("it is no report of {what}: {error}");
     match value.get("kind").and_then(Value::as_str) {
         Some("managed") => {
-            let managed = serde_json::from_value(value).map_err(|error| unknown("managed-copy", error))?;
-            Ok(managed_row(report, managed))
+            let managed: Managed =
+                serde_json::from_value(value).map_err(|error| unknown("managed-copy", error))?;
+            Ok(managed_row(report, &managed))
         }
         Some("sync") => {
             let sync: Sync = serde_json::from_value(value).map_err(|error| unknown("sync", error))?;
@@ -141,7 +142,7 @@ fn manual_row(report: String, steps: &[Step]) -> Row {
 }
 
 /// What Azure moved it does not say: its rate is that of the disk.
-fn managed_row(report: String, managed: Managed) -> Row {
+fn managed_row(report: String, managed: &Managed) -> Row {
     Row {
         report,
         kind: "managed",

@@ -80,10 +80,10 @@ pub(super) fn check(
         .iter()
         .filter(|copy| is_copy_start(copy) && !copy.has_failed() && fold_region(&copy.location) == region)
         .collect();
-    let of_disk: Vec<(&ManagedSnapshot, Option<&ManagedSnapshot>)> =
-        copies.iter().filter_map(|copy| original(copy, all, source).map(|of| (*copy, of))).collect();
+    let of_disk: Vec<CopyOfDisk<'_>> =
+        copies.iter().filter_map(|copy| of_same_disk(copy, all, source)).collect();
 
-    if let Some((pending, _)) = of_disk.iter().find(|(copy, _)| !copy.is_ready()) {
+    if let Some(CopyOfDisk { copy: pending, .. }) = of_disk.iter().find(|known| !known.copy.is_ready()) {
         let percent = pending.completion_percent.unwrap_or_default();
         let why = format!(
             "another snapshot of this disk is being copied to {region} ({}, {percent} percent): Azure copies one at a time",
@@ -93,8 +93,10 @@ pub(super) fn check(
             .on(&source.id)
             .next(format!("wait for that one, then run this again: {}", status_command(&pending.id, true))));
     }
-    let newer =
-        of_disk.iter().filter_map(|(copy, of)| Some((copy, (*of)?))).find(|(_, of)| is_newer(of, source));
+    let newer = of_disk.iter().find_map(|known| {
+        let of = known.of.filter(|of| is_newer(of, source))?;
+        Some((known.copy, of))
+    });
     if let Some((copy, of)) = newer {
         let why = format!(
             "a newer snapshot of this disk ({}) is in {region} already (as {}): Azure copies them in the order in which they were made",
@@ -138,11 +140,11 @@ fn same_copy(there: &ManagedSnapshot, source: &ManagedSnapshot, request: &Reques
 /// Older snapshots of the disk that cannot follow any more.
 fn warn_of_skipped(
     all: &[ManagedSnapshot],
-    copies: &[(&ManagedSnapshot, Option<&ManagedSnapshot>)],
+    copies: &[CopyOfDisk<'_>],
     source: &ManagedSnapshot,
     region: &str,
 ) {
-    let is_there = |mate: &ManagedSnapshot| copies.iter().any(|(copy, _)| is_of(copy, mate));
+    let is_there = |mate: &ManagedSnapshot| copies.iter().any(|known| is_of(known.copy, mate));
     let skipped = all
         .iter()
         .filter(|mate| mate.incremental && !is_copy_start(mate) && is_of_disk(mate, source))
@@ -191,21 +193,29 @@ fn is_of_disk(a: &ManagedSnapshot, b: &ManagedSnapshot) -> bool {
     })
 }
 
-/// If `copy` is of the disk of `source`: the snapshot that it was made of, as far as that still exists.
-fn original<'a>(
-    copy: &ManagedSnapshot,
+/// A copy of a snapshot of the disk in question.
+struct CopyOfDisk<'a> {
+    copy: &'a ManagedSnapshot,
+    /// The snapshot that it was made of, as far as that still exists.
+    of: Option<&'a ManagedSnapshot>,
+}
+
+/// `copy`, if it is of the disk of `source`.
+fn of_same_disk<'a>(
+    copy: &'a ManagedSnapshot,
     all: &'a [ManagedSnapshot],
     source: &'a ManagedSnapshot,
-) -> Option<Option<&'a ManagedSnapshot>> {
+) -> Option<CopyOfDisk<'a>> {
     let of = std::iter::once(source).chain(all).find(|snapshot| is_of(copy, snapshot));
-    match of {
-        Some(of) => (of.id == source.id || is_of_disk(of, source)).then_some(Some(of)),
+    let is_same = match of {
+        Some(of) => of.id == source.id || is_of_disk(of, source),
+        // A copy may keep the family of its source; that is all that is left to go by.
         None => {
-            // A copy may keep the family of its source; that is all that is left to go by.
-            let same = copy.family.as_ref().zip(source.family.as_ref());
-            same.is_some_and(|(a, b)| a.eq_ignore_ascii_case(b)).then_some(None)
+            let families = copy.family.as_ref().zip(source.family.as_ref());
+            families.is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
         }
-    }
+    };
+    is_same.then_some(CopyOfDisk { copy, of })
 }
 
 fn is_newer(a: &ManagedSnapshot, b: &ManagedSnapshot) -> bool {
@@ -322,7 +332,7 @@ mod tests {
     fn the_same_request_finds_its_own_copy_and_nothing_else() {
         let source = snapshot("monday", "a", 9);
         let own = copy_of(&source, "monday-copy", 40.0);
-        let found = check(&[own.clone()], &source, &request()).unwrap().unwrap();
+        let found = check(std::slice::from_ref(&own), &source, &request()).unwrap().unwrap();
         assert_eq!(found.completion_percent, Some(40.0));
         let exists = |there: ManagedSnapshot| kind(check(&[there], &source, &request()));
         let taken = Some(ErrorKind::TargetExists);
