@@ -118,6 +118,7 @@ fn whole_copy(criterion: &mut Criterion) {
                 source: parse(Role::Source, &url),
                 previous: None,
                 target: parse(Role::Target, &fresh()),
+                origin: None,
             };
             let client = Client::new(Timeouts::default(), RetryPolicy::default(), None).unwrap();
             let (progress, cancel) = Default::default();

@@ -120,6 +120,8 @@ pub struct Listing {
     pending: Option<Extent>,
     /// An extent that was looked at ahead of time.
     taken: Option<Extent>,
+    /// Whether every extent comes out as data.
+    all_as_data: bool,
 }
 
 impl Listing {
@@ -145,9 +147,17 @@ impl Listing {
             queue: VecDeque::new(),
             pending: None,
             taken: None,
+            all_as_data: false,
         };
         listing.open_windows();
         listing
+    }
+
+    /// Hands every extent out as data: for a copy that goes the other way, where what was cleared must be read too.
+    #[must_use]
+    pub fn all_as_data(mut self) -> Self {
+        self.all_as_data = true;
+        self
     }
 
     fn open_windows(&mut self) {
@@ -210,6 +220,7 @@ impl Listing {
                 break;
             };
             let extent = match window.recv().await {
+                Some(Message::Extent(extent)) if self.all_as_data => as_data(extent.range),
                 Some(Message::Extent(extent)) => extent,
                 Some(Message::End) => {
                     self.windows.pop_front();

@@ -3,9 +3,10 @@
 use crate::azure::Client;
 use crate::base;
 use crate::base::decide::Decision;
+use crate::chain::Survey;
 use crate::error::Result;
 use crate::plan::{Planner, Totals};
-use crate::prepare::{Prepared, prepare, resume_offset, start_listing};
+use crate::prepare::{Prepared, look_at_sources, prepare, resume_offset, start_listing};
 use crate::progress::Progress;
 use crate::step::{PlanReport, Settings, Step};
 
@@ -17,10 +18,11 @@ pub async fn plan(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<PlanReport> {
-    let Prepared { survey, target, opening, decision } = prepare(step, client, settings, progress).await?;
+    let Prepared { survey, target, decision, .. } = prepare(step, client, settings, progress).await?;
     let (action, resumes_from) = match &decision {
         Decision::Create => ("create", None),
         Decision::Begin => ("begin", None),
+        Decision::Rebase => ("rebase", None),
         Decision::GoOn(checkpoint) => ("go-on", Some(checkpoint.offset)),
         Decision::FinishSeal => ("finish-seal", None),
         Decision::Done(_) => ("done", None),
@@ -31,28 +33,48 @@ pub async fn plan(
         base::check::unmodified(&target, &marker, settings.listing).await?;
     }
     let mut totals = Totals::default();
-    if matches!(decision, Decision::Create | Decision::Begin | Decision::GoOn(_)) {
-        let mut listing = start_listing(&survey, resume_offset(&decision), settings, progress);
-        let mut planner = Planner::new(settings.plan);
-        let mut chunks = Vec::new();
-        loop {
-            match listing.next().await {
-                Ok(Some(extent)) => planner.push(extent, &mut chunks),
-                Ok(None) => break,
-                Err(error) => return Err(survey.blame(error).await),
-            }
-            chunks.clear();
-        }
-        totals = planner.finish(&mut chunks);
+    if matches!(decision, Decision::Create | Decision::Begin | Decision::Rebase | Decision::GoOn(_)) {
+        totals = total(&survey, resume_offset(&decision), settings, progress).await?;
     }
-    Ok(PlanReport {
-        from: opening.step.from.as_ref().map(ToString::to_string),
-        to: opening.step.to.to_string(),
-        length: opening.length,
+    Ok(report(&survey, action, resumes_from, totals))
+}
+
+/// What a step would move, whatever the base blob holds now: for the later steps of a chain.
+pub async fn measure(
+    step: &Step,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<PlanReport> {
+    let survey = look_at_sources(step, client, settings, progress).await?;
+    let totals = total(&survey, 0, settings, progress).await?;
+    let action = if survey.previous.is_some() { "begin" } else { "create" };
+    Ok(report(&survey, action, None, totals))
+}
+
+async fn total(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Result<Totals> {
+    let mut listing = start_listing(survey, from, settings, progress);
+    let mut planner = Planner::new(settings.plan);
+    let mut chunks = Vec::new();
+    loop {
+        match listing.next().await {
+            Ok(Some(extent)) => planner.push(extent, &mut chunks),
+            Ok(None) => return Ok(planner.finish(&mut chunks)),
+            Err(error) => return Err(survey.blame(error).await),
+        }
+        chunks.clear();
+    }
+}
+
+fn report(survey: &Survey, action: &'static str, resumes_from: Option<u64>, totals: Totals) -> PlanReport {
+    PlanReport {
+        from: survey.previous.as_ref().map(|previous| previous.id.to_string()),
+        to: survey.source.id.to_string(),
+        length: survey.source.length,
         action,
         resumes_from,
         bytes_to_read: totals.bytes_changed + totals.bytes_joined,
         requests_planned: totals.requests(),
         totals,
-    })
+    }
 }

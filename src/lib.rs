@@ -36,6 +36,7 @@
 //!     source: url(Role::Source, "https://md-1.z1.blob.storage.azure.net/c/abcd?snapshot=2026-02-01T00:00:00.0000000Z&sig=...")?,
 //!     previous: None,
 //!     target: url(Role::Target, "https://backups.blob.core.windows.net/disks/web-1?sv=...&sig=...")?,
+//!     origin: None,
 //! };
 //! let client = Client::new(Timeouts::default(), RetryPolicy::default(), None)?;
 //! let (progress, cancel) = Default::default();
@@ -61,7 +62,9 @@ mod prepare;
 pub mod progress;
 pub mod range;
 pub mod replicate;
+pub mod rollback;
 pub mod step;
+pub mod sync;
 pub mod verify;
 pub mod vhd;
 

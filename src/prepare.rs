@@ -35,18 +35,10 @@ pub(crate) async fn prepare(
             .on(&step.target)
             .next("leave snapshot= out of --target"));
     }
-    let reading = Arc::new(Pace::new(settings.caps));
-    let connect = |resource: &Resource, pace: &Arc<Pace>, meter| {
-        PageBlob::new(Endpoint::new(resource.clone(), client, Arc::clone(pace), meter)).map_err(Error::from)
-    };
-    let source = connect(&step.source, &reading, Arc::clone(&progress.source))?;
-    let previous = step
-        .previous
-        .as_ref()
-        .map(|previous| connect(previous, &reading, Arc::clone(&progress.source)))
-        .transpose()?;
-    let target = connect(&step.target, &Arc::new(Pace::new(settings.caps)), Arc::clone(&progress.target))?;
-    let survey = survey(source, previous, settings.across_hosts).await?;
+    let survey = look_at_sources(step, client, settings, progress).await?;
+    let pace = Arc::new(Pace::new(settings.caps));
+    let target =
+        PageBlob::new(Endpoint::new(step.target.clone(), client, pace, Arc::clone(&progress.target)))?;
     let opening = Opening {
         step: StepId {
             from: survey.previous.as_ref().map(|previous| previous.id.clone()),
@@ -55,11 +47,30 @@ pub(crate) async fn prepare(
         length: survey.source.length,
         run: uuid::Uuid::new_v4().to_string(),
         across_hosts: settings.across_hosts,
+        origin: step.origin.clone(),
+        rebase: settings.rebase,
         lease: settings.lease,
     };
     let look = base::look(&target).await?;
     let decision = decide(&look, &wish(&survey, &opening)).map_err(|error| error.on(target.resource()))?;
     Ok(Prepared { survey, target, opening, decision })
+}
+
+/// Both snapshots, with one pace and one meter.
+pub(crate) async fn look_at_sources(
+    step: &Step,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Survey> {
+    let pace = Arc::new(Pace::new(settings.caps));
+    let connect = |resource: &Resource| {
+        let meter = Arc::clone(&progress.source);
+        PageBlob::new(Endpoint::new(resource.clone(), client, Arc::clone(&pace), meter)).map_err(Error::from)
+    };
+    let source = connect(&step.source)?;
+    let previous = step.previous.as_ref().map(connect).transpose()?;
+    survey(source, previous, settings.across_hosts).await
 }
 
 pub(crate) fn wish<'a>(survey: &Survey, opening: &'a Opening) -> Wish<'a> {
@@ -68,6 +79,7 @@ pub(crate) fn wish<'a>(survey: &Survey, opening: &'a Opening) -> Wish<'a> {
         from_length: survey.previous.as_ref().map(|previous| previous.length),
         to_length: opening.length,
         across_hosts: opening.across_hosts,
+        rebase: opening.rebase,
     }
 }
 

@@ -134,7 +134,7 @@ impl Work<'_> {
         let taking_over = async {
             match decision {
                 Decision::Create => Base::create(target, self.opening).await,
-                _ => Base::own(target, self.opening).await,
+                _ => Base::own(target, self.opening.lease).await,
             }
         };
         let mut base = tokio::select! {
@@ -174,6 +174,10 @@ impl Work<'_> {
         let from =
             if let Decision::GoOn(checkpoint) = decision { *checkpoint } else { Checkpoint::default() };
         base.begin(self.opening, from).await?;
+        if self.opening.step.from.is_none() && from.offset == 0 && *decision != Decision::Create {
+            // A full copy begins at zeros. Whatever the base held is in its points.
+            base.blob().clear_whole(self.opening.length, &base.fence()).await?;
+        }
         self.progress.enter(Phase::Copying);
         tracing::info!(step = %self.opening.step, from = from.offset, generation = base.fence().generation, "copying");
         let settings = self.settings;
@@ -192,6 +196,7 @@ impl Work<'_> {
         };
         self.progress.enter(Phase::Sealing);
         base::check::footer(base, self.survey).await?;
+        self.survey.give_back().await;
         Ok(Outcome {
             point: base.seal(written).await?,
             already_sealed: false,
@@ -203,7 +208,7 @@ impl Work<'_> {
     }
 
     fn route(&self, base: &Base) -> Route {
-        // A blob that this step created holds nothing but what this step wrote: its zeros are there already.
+        // A full copy begins at zeros: what it does not write is zero already.
         let zeros_are_free = self.opening.step.from.is_none();
         Route {
             source: self.survey.source.blob.clone(),

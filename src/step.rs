@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::azure::{Caps, Resource};
 use crate::base::lease::LeaseOptions;
 use crate::base::points::Point;
+use crate::chain::Origin;
 use crate::copy::CopyOptions;
 use crate::diff::ListingOptions;
 use crate::plan::{PlanOptions, Totals};
@@ -18,6 +19,8 @@ pub struct Step {
     pub previous: Option<Resource>,
     /// The base blob.
     pub target: Resource,
+    /// Who the source is in Azure Resource Manager, where that is known; the base blob remembers it.
+    pub origin: Option<Origin>,
 }
 
 /// How a step is done. The defaults suit one page blob of an ordinary account.
@@ -37,6 +40,8 @@ pub struct Settings {
     pub caps: Caps,
     /// Tell snapshots apart by their time alone: for a disk whose export moved to another host.
     pub across_hosts: bool,
+    /// Let a full copy take the place of what the base blob holds; its points stay.
+    pub rebase: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +54,7 @@ impl Default for Settings {
             lease: LeaseOptions::default(),
             caps: Caps::default(),
             across_hosts: false,
+            rebase: false,
         }
     }
 }
@@ -92,7 +98,7 @@ pub struct PlanReport {
     pub to: String,
     /// Its length in bytes, footer included.
     pub length: u64,
-    /// `create`, `begin`, `go-on`, `finish-seal` or `done`.
+    /// `create`, `begin`, `rebase`, `go-on`, `finish-seal` or `done`.
     pub action: &'static str,
     /// The byte from which an interrupted run would be taken up.
     pub resumes_from: Option<u64>,

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::azure::failure::CallResult;
 use crate::azure::{LARGEST_CHUNK, PageBlob};
+use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{PAGE, PageRange};
 
@@ -37,6 +38,25 @@ pub async fn compare(one: &PageBlob, other: &PageBlob, parallel: usize) -> Resul
         .try_fold(None, |first: Option<u64>, found| std::future::ready(Ok(first.or(found))))
         .await?;
     Ok(Comparison { bytes: length, identical: first_difference.is_none(), first_difference })
+}
+
+/// Reads what `changes` lists in both, and tells the first page that differs; `parallel` ranges at a time.
+pub(crate) async fn first_difference(
+    one: &PageBlob,
+    other: &PageBlob,
+    changes: &mut Listing,
+    parallel: usize,
+) -> CallResult<Option<u64>> {
+    let listed = futures::stream::try_unfold(changes, |changes| async move {
+        Ok(changes.next().await?.map(|extent| (extent.range, changes)))
+    });
+    listed
+        .map_ok(|range| futures::stream::iter(chunks(range).map(Ok)))
+        .try_flatten()
+        .map_ok(|range| compare_chunk(one, other, range))
+        .try_buffered(parallel.max(1))
+        .try_fold(None, |first: Option<u64>, found| std::future::ready(Ok(first.or(found))))
+        .await
 }
 
 async fn compare_chunk(one: &PageBlob, other: &PageBlob, range: PageRange) -> CallResult<Option<u64>> {

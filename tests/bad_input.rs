@@ -203,7 +203,7 @@ async fn disks_that_do_not_fit_are_refused_before_anything_is_created() {
     disk.grow((4 << 40) + MIB).unwrap();
     let error = refused(&world, &world.step(&disk.snapshot(), Some(&before))).await;
     assert_eq!(error.kind(), ErrorKind::GrowthAcross4Tib);
-    assert!(error.advice().unwrap().contains("in full"));
+    assert!(error.advice().unwrap().contains("--rebase"));
 }
 
 #[test]

@@ -45,9 +45,11 @@ async fn no_write_of_an_overtaken_writer_lands_whatever_it_tries() {
         length: second.len(),
         run: "loser".to_owned(),
         across_hosts: false,
+        origin: None,
+        rebase: false,
         lease: LeaseOptions::default(),
     };
-    let mut loser = Base::own(&blob, &opening).await.unwrap();
+    let mut loser = Base::own(&blob, opening.lease).await.unwrap();
     loser.begin(&opening, Checkpoint::default()).await.unwrap();
     let stale = loser.fence();
 
@@ -70,7 +72,7 @@ async fn no_write_of_an_overtaken_writer_lands_whatever_it_tries() {
     assert!(loser.seal(Checkpoint { offset: second.len(), ..Checkpoint::default() }).await.is_err());
 
     // Each half of the fence holds by itself: a new lease with the old generation, and no lease at all.
-    let now = Base::own(&blob, &opening).await.unwrap().fence();
+    let now = Base::own(&blob, opening.lease).await.unwrap().fence();
     assert!(now.generation > stale.generation);
     let old_generation = Fence { lease_id: now.lease_id.clone(), generation: stale.generation };
     assert_eq!(put(old_generation).await.unwrap_err().code(), "SequenceNumberConditionNotMet");

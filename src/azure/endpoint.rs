@@ -201,6 +201,20 @@ impl Endpoint {
         })
     }
 
+    /// The same way to another resource of the same account.
+    pub(crate) fn to(&self, resource: Resource) -> Arc<Self> {
+        Arc::new(Self {
+            resource,
+            http: self.http.clone(),
+            timeouts: self.timeouts,
+            retry: self.retry,
+            tokens: self.tokens.clone(),
+            bearer: AtomicU8::new(self.bearer.load(Ordering::Relaxed)),
+            pace: Arc::clone(&self.pace),
+            meter: Arc::clone(&self.meter),
+        })
+    }
+
     pub(crate) fn resource(&self) -> &Resource {
         &self.resource
     }
@@ -211,6 +225,10 @@ impl Endpoint {
 
     pub(crate) fn retry(&self) -> Retry<'_> {
         Retry { policy: self.retry, meter: &self.meter, sas: vec![self.resource.sas().clone()] }
+    }
+
+    pub(super) fn waiting(&self, reason: &str, wait: Duration) -> super::meter::Waiting<'_> {
+        self.meter.waiting_because(reason.to_owned(), wait)
     }
 
     pub(crate) fn error(&self, call: &'static str, cause: Cause) -> CallError {

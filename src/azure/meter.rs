@@ -87,13 +87,19 @@ impl Meter {
 
     /// Shows a wait for as long as the result lives.
     pub(crate) fn waiting(&self, error: &CallError, wait: Duration) -> Waiting<'_> {
+        self.waiting_because(
+            match (error.status(), error.code()) {
+                (Some(status), code) => format!("{}: {} {status} {code}", error.role, error.call),
+                (None, _) => format!("{}: {} {}", error.role, error.call, error.cause),
+            },
+            wait,
+        )
+    }
+
+    pub(crate) fn waiting_because(&self, reason: String, wait: Duration) -> Waiting<'_> {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         let key = waits.next;
         waits.next += 1;
-        let reason = match (error.status(), error.code()) {
-            (Some(status), code) => format!("{}: {} {status} {code}", error.role, error.call),
-            (None, _) => format!("{}: {} {}", error.role, error.call, error.cause),
-        };
         waits.open.insert(key, (reason, Instant::now() + wait));
         Waiting { meter: self, key }
     }

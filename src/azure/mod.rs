@@ -14,6 +14,7 @@
 pub mod arm;
 pub mod crc64;
 pub mod credentials;
+pub mod destination;
 pub mod endpoint;
 pub mod failure;
 pub mod meter;
@@ -30,6 +31,7 @@ mod sdk;
 pub mod tokens;
 
 pub use arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
+pub use destination::Destination;
 pub use endpoint::{Client, Endpoint, Timeouts};
 pub use failure::{CallError, Cause};
 pub use meter::{Meter, Reading};

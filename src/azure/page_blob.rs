@@ -95,6 +95,11 @@ impl PageBlob {
         Ok(Self { blob: Arc::new(blob), pages: Arc::new(pages), endpoint })
     }
 
+    /// One of this blob's own snapshots, reached the same way.
+    pub fn at_snapshot(&self, time: &str) -> CallResult<Self> {
+        Self::new(self.endpoint.to(self.resource().at_snapshot(time)))
+    }
+
     /// The URL behind this client.
     pub fn resource(&self) -> &Resource {
         self.endpoint.resource()
@@ -103,6 +108,11 @@ impl PageBlob {
     /// How long an attempt to move a chunk may take.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.endpoint.timeouts().call
+    }
+
+    /// Shows a wait for as long as the result lives.
+    pub(crate) fn waiting(&self, reason: &str, wait: std::time::Duration) -> super::meter::Waiting<'_> {
+        self.endpoint.waiting(reason, wait)
     }
 
     /// Whether `error` asks for a token besides the SAS, and one can be had: then the same call is worth another

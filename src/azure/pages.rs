@@ -131,6 +131,18 @@ impl PageBlob {
             .await
     }
 
+    /// Clears everything below `length`, in pieces that the service does not take long for.
+    pub(crate) async fn clear_whole(&self, length: u64, fence: &Fence) -> CallResult<()> {
+        const PIECE: u64 = 64 << 30;
+        let mut rest = PageRange::new(0, length).ok();
+        while let Some(range) = rest {
+            let (piece, after) = range.split(range.start() + PIECE);
+            self.clear_pages(piece.unwrap_or(range), fence).await?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// Put Page, clear: the range reads as zeros and takes no space. Any length.
     pub async fn clear_pages(&self, range: PageRange, fence: &Fence) -> CallResult<()> {
         let request = Request {

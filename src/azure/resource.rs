@@ -270,7 +270,7 @@ fn is_snapshot_time(text: &str) -> bool {
     text.len() <= 40 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
 }
 
-fn is_address(url: &Url) -> bool {
+pub(super) fn is_address(url: &Url) -> bool {
     matches!(url.host(), Some(url::Host::Ipv4(_) | url::Host::Ipv6(_))) || url.host_str() == Some("localhost")
 }
 

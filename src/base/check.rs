@@ -9,27 +9,36 @@ use crate::chain::Survey;
 use crate::diff::{Listing, ListingOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{PAGE, PageRange};
+use crate::verify::first_difference;
 
-/// A base that is clean at A must equal its last point. A service that cannot tell (or a point that was deleted)
+/// Ranges that are compared at once.
+const PARALLEL: usize = 8;
+
+/// A base that is clean at A must equal its last point: where the service says that it was written to since, both are
+/// read and compared (a rollback writes back the very bytes). A service that cannot tell (or a point that was deleted)
 /// is passed over: the marker and the lease still stand.
 pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: ListingOptions) -> Result<()> {
     let Some(point) = &marker.point else { return Ok(()) };
     let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
     let against = Against::BlobSnapshot(point.clone());
-    let mut changes = Listing::start(blob, &against, Some(whole), marker.length, Vec::new(), listing);
+    let changes = || Listing::start(blob, &against, Some(whole), marker.length, Vec::new(), listing);
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
             .on(blob.resource())
-            .next("somebody else wrote to it; copy in full to another blob, which only snapferry writes to"))
+            .next("somebody else wrote to it; begin anew in it (its points stay): copy the source in full with --rebase"))
     };
-    match changes.next().await {
+    match changes().next().await {
         Ok(None) => Ok(()),
         Ok(Some(_)) if !compares(blob, whole).await? => {
             tracing::warn!("the service makes no differences: the base was not compared with its last point");
             Ok(())
         }
-        Ok(Some(extent)) => {
-            modified(format!("it differs from its last point {point} at bytes {}", extent.range))
+        Ok(Some(_)) => {
+            let kept = blob.at_snapshot(point)?;
+            match first_difference(blob, &kept, &mut changes(), PARALLEL).await? {
+                None => Ok(()),
+                Some(at) => modified(format!("it differs from its last point {point} at byte {at}")),
+            }
         }
         Err(error) if error.code() == "BlobOverwritten" => {
             modified(format!("it was overwritten as a whole after its last point {point}"))
@@ -46,9 +55,23 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
     }
 }
 
+/// Whether base and point are equal wherever the service says that they may not be.
+pub(crate) async fn equals_point(blob: &PageBlob, point: &PageBlob, changes: &mut Listing) -> Result<()> {
+    match first_difference(blob, point, changes, PARALLEL).await? {
+        None => Ok(()),
+        Some(at) => Err(Error::new(
+            ErrorKind::Corruption,
+            "declare the base blob clean",
+            format!("it still differs from its point at byte {at}"),
+        )
+        .on(blob.resource())
+        .next("nothing was declared clean; run the same command again, and report this")),
+    }
+}
+
 /// Whether the service compares at all. One that does not look at the older snapshot (Azurite) lists every page as
 /// changed, also since a snapshot that never was.
-async fn compares(blob: &PageBlob, whole: PageRange) -> Result<bool> {
+pub(crate) async fn compares(blob: &PageBlob, whole: PageRange) -> Result<bool> {
     let never = Against::BlobSnapshot("2000-01-01T00:00:00.0000000Z".to_owned());
     match blob.repeat_attempt(|| blob.page_list_once(whole, &never, None)).await {
         Ok(_) => Ok(false),

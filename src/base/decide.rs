@@ -13,6 +13,8 @@ pub enum Decision {
     Create,
     /// It is clean at the previous snapshot: begin.
     Begin,
+    /// What it holds makes room for a full copy; its points stay.
+    Rebase,
     /// It is in the middle of this very step: go on from the checkpoint.
     GoOn(Checkpoint),
     /// Everything is written; only the seal may be missing.
@@ -32,6 +34,8 @@ pub struct Wish<'a> {
     pub to_length: u64,
     /// Whether snapshots are told apart by their time alone.
     pub across_hosts: bool,
+    /// Whether a full copy may take the place of what the base holds.
+    pub rebase: bool,
 }
 
 /// Decides, or says why the step does not fit and what helps.
@@ -65,6 +69,7 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
         State::Clean if same_step => Ok(Decision::Done(Box::new(marker.clone()))),
         State::Sealing if same_step => Ok(Decision::FinishSeal),
         State::Applying if same_step => go_on(marker, wish, properties.length),
+        _ if wish.rebase && wish.step.from.is_none() => rebase(marker, wish, properties.length),
         State::Applying | State::Sealing => refuse(
             ErrorKind::BaseNotClean,
             format!("it is in the middle of {} ({}, by {} at {})", marker.step, marker.state_name(), marker.owner, marker.written_at),
@@ -73,7 +78,7 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
         State::Clean => match &wish.step.from {
             None => refuse(ErrorKind::TargetExists, format!("the target exists, clean at {}", marker.step.to))
                 .map_err(|error| {
-                    error.next("name a blob that does not exist, or bring this one forward: snapferry copy --previous <SAS URL of the snapshot that it is clean at>")
+                    error.next("name a blob that does not exist, bring this one forward (snapferry copy --previous <SAS URL of the snapshot that it is clean at>), or begin anew in it and keep its points: --rebase")
                 }),
             Some(from) if !marker.step.to.is(from, wish.across_hosts) => elsewhere(marker, wish, from),
             Some(_) => begin(marker, wish, properties.length),
@@ -120,12 +125,30 @@ fn begin(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
     .next("somebody resized the base blob: copy in full to another blob"))
 }
 
+/// A full copy over what is there. Not over a seal that is not finished, and never onto a larger disk.
+fn rebase(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
+    let tried = || format!("begin anew with {}", wish.step);
+    if marker.state == State::Sealing {
+        let why = format!("{} is written and waits for its seal", marker.step);
+        return Err(Error::new(ErrorKind::BaseNotClean, tried(), why)
+            .next("finish it first: snapferry rollback --target <URL>"));
+    }
+    if length > wish.to_length {
+        let why =
+            format!("the base blob has {length} bytes, the snapshot {}: it is another disk", wish.to_length);
+        return Err(
+            Error::new(ErrorKind::BaseSizeMismatch, tried(), why).next("name another blob as --target")
+        );
+    }
+    Ok(Decision::Rebase)
+}
+
 /// The marker's own words must fit before a run goes on from them.
 fn go_on(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
     let fits = marker.length == wish.to_length
         && marker.checkpoint.offset <= wish.to_length
         // A crash may have come before the resize.
-        && (length == wish.to_length || Some(length) == wish.from_length);
+        && (length == wish.to_length || Some(length) == wish.from_length || wish.step.from.is_none() && length < wish.to_length);
     if fits {
         return Ok(Decision::GoOn(marker.checkpoint));
     }
@@ -143,7 +166,7 @@ fn go_on(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
 fn finish_first(step: &StepId) -> String {
     match &step.from {
         Some(from) => format!(
-            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}> --previous <SAS URL of the snapshot of {}>",
+            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}> --previous <SAS URL of the snapshot of {}>; or give it up: snapferry rollback --target <URL>",
             step.to.time(),
             from.time()
         ),
@@ -180,6 +203,9 @@ mod tests {
             owner: "host/1".to_owned(),
             checkpoint: Checkpoint { offset: 512, ..Checkpoint::default() },
             point: Some("2026-02-01T00:00:00.0000000Z".to_owned()),
+            last_point: None,
+            origin: None,
+            protected: std::collections::BTreeSet::new(),
             written_at: "2026-02-01T00:00:00Z".to_owned(),
         });
         let properties = Properties {
@@ -200,6 +226,7 @@ mod tests {
             from_length: step.from.as_ref().map(|_| LENGTH),
             to_length: LENGTH,
             across_hosts: false,
+            rebase: false,
         };
         decide(look, &wish).map_err(|error| {
             assert!(error.advice().is_some(), "an error without advice: {error}");
@@ -228,6 +255,24 @@ mod tests {
             asked(&looked(Some(State::Clean), &step(None, 1), LENGTH / 2), &step(Some(1), 2)),
             Err(ErrorKind::BaseSizeMismatch)
         );
+    }
+
+    #[test]
+    fn a_full_copy_takes_the_place_of_a_base_only_when_that_is_asked_for() {
+        let rebase = |look: &Look, to_length: u64| {
+            let step = step(None, 3);
+            let wish = Wish { step: &step, from_length: None, to_length, across_hosts: false, rebase: true };
+            decide(look, &wish).map_err(|error| error.kind())
+        };
+        let at = step(Some(1), 2);
+        assert_eq!(rebase(&looked(Some(State::Clean), &at, LENGTH), LENGTH), Ok(Decision::Rebase));
+        assert_eq!(rebase(&looked(Some(State::Applying), &at, LENGTH), LENGTH * 2), Ok(Decision::Rebase));
+        assert_eq!(
+            rebase(&looked(Some(State::Clean), &at, LENGTH), LENGTH / 2),
+            Err(ErrorKind::BaseSizeMismatch)
+        );
+        assert_eq!(rebase(&looked(Some(State::Sealing), &at, LENGTH), LENGTH), Err(ErrorKind::BaseNotClean));
+        assert_eq!(rebase(&looked(None, &at, LENGTH), LENGTH), Err(ErrorKind::TargetExists));
     }
 
     #[test]

@@ -24,11 +24,16 @@ const CHANGE_WITHIN: Duration = Duration::from_mins(2);
 pub struct LeaseOptions {
     /// Duration in seconds, 15 to 60.
     pub seconds: u8,
+    /// How long to wait for the lease of a writer that shows no sign of life.
+    pub wait: Duration,
+    /// Take the lease from whoever has it: nothing of theirs lands any more.
+    pub break_it: bool,
 }
 
 impl Default for LeaseOptions {
     fn default() -> Self {
-        Self { seconds: 60 }
+        // A lease lasts a minute, and the service may take its time to give it to somebody else.
+        Self { seconds: 60, wait: Duration::from_secs(90), break_it: false }
     }
 }
 

@@ -4,11 +4,12 @@
 //! every few seconds, and says "clean at B" after the seal. Any machine can read it, go on, or refuse.
 //! A point carries the marker of its seal, so that each point tells where it came from.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::azure::Metadata;
 use crate::azure::crc64::Crc64;
-use crate::chain::SnapshotId;
+use crate::chain::{Origin, SnapshotId};
 use crate::copy::frontier::{Checkpoint, Counts};
 use crate::range::PAGE;
 
@@ -78,6 +79,12 @@ pub struct Marker {
     pub checkpoint: Checkpoint,
     /// Time of the point's blob snapshot, once it exists.
     pub point: Option<String>,
+    /// While a step is applied: the point that the base equalled before it, to which it can be rolled back.
+    pub last_point: Option<String>,
+    /// Who the snapshots are in Azure Resource Manager, where that is known.
+    pub origin: Option<Origin>,
+    /// Points that are never deleted.
+    pub protected: BTreeSet<String>,
     /// When this was written (RFC 3339).
     pub written_at: String,
 }
@@ -112,6 +119,7 @@ impl Marker {
         }
         let digest = u64::from_str_radix(fields.text("digest")?, 16).map_err(|_| "its digest is not hex")?;
         let point = Some(fields.text("point")?).filter(|text| *text != "none").map(str::to_owned);
+        let protected = fields.optional("protected").unwrap_or_default();
         if state == State::Clean && point.is_none() {
             return Err("it says clean and names no point".to_owned());
         }
@@ -133,6 +141,9 @@ impl Marker {
                 digest: Crc64::from_parts(digest, offset),
             },
             point,
+            last_point: fields.optional("last_point").map(str::to_owned),
+            origin: fields.origin(),
+            protected: protected.split(',').filter(|time| !time.is_empty()).map(str::to_owned).collect(),
             written_at: fields.text("written_at")?.to_owned(),
         }))
     }
@@ -158,10 +169,22 @@ impl Marker {
             ("point", self.point.clone().unwrap_or_else(|| "none".to_owned())),
             ("written_at", self.written_at.clone()),
         ];
+        let mut optional = vec![("last_point", self.last_point.clone().unwrap_or_default())];
+        if let Some(origin) = &self.origin {
+            optional.extend([
+                ("snapshot", origin.encoded_snapshot()),
+                ("snapshot_uid", origin.unique_id.clone()),
+                ("previous_uid", origin.previous_unique_id.clone().unwrap_or_default()),
+                ("disk_uid", origin.disk_unique_id.clone().unwrap_or_default()),
+                ("family", origin.family.clone().unwrap_or_default()),
+            ]);
+        }
+        optional.push(("protected", self.protected.iter().cloned().collect::<Vec<_>>().join(",")));
+        let optional = optional.into_iter().filter(|(_, value)| !value.is_empty());
         let others = others.iter().filter(|(name, _)| !name.starts_with(PREFIX));
         others
             .map(|(name, value)| (name.clone(), value.clone()))
-            .chain(fields.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)))
+            .chain(fields.into_iter().chain(optional).map(|(name, value)| (format!("{PREFIX}{name}"), value)))
             .collect()
     }
 
@@ -188,6 +211,22 @@ impl<'a> Fields<'a> {
             .get(&format!("{PREFIX}{name}"))
             .map(String::as_str)
             .ok_or_else(|| format!("it lacks {PREFIX}{name}"))
+    }
+
+    /// What older versions did not write, and what need not be there.
+    fn optional(&self, name: &str) -> Option<&'a str> {
+        self.text(name).ok().filter(|text| !text.is_empty())
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        let owned = |name| self.optional(name).map(str::to_owned);
+        Some(Origin {
+            snapshot: Origin::decoded_snapshot(self.optional("snapshot")?),
+            unique_id: owned("snapshot_uid")?,
+            previous_unique_id: owned("previous_uid"),
+            disk_unique_id: owned("disk_uid"),
+            family: owned("family"),
+        })
     }
 
     fn number<T: FromStr>(&self, name: &str) -> Result<T, String> {
@@ -218,6 +257,19 @@ mod tests {
                 digest: Crc64::of(&[7; 4096]),
             },
             point: None,
+            last_point: Some("2026-01-03T00:00:00.0000000Z".to_owned()),
+            origin: Some(Origin {
+                snapshot: "/subscriptions/1/resourceGroups/Büro (2)/providers/Microsoft.Compute/snapshots/s"
+                    .to_owned(),
+                unique_id: "u2".to_owned(),
+                previous_unique_id: Some("u1".to_owned()),
+                disk_unique_id: Some("d".to_owned()),
+                family: Some("f".to_owned()),
+            }),
+            protected: BTreeSet::from([
+                "2026-01-03T00:00:00.0000000Z".to_owned(),
+                "2026-01-04T00:00:00.0000000Z".to_owned(),
+            ]),
             written_at: now(),
         }
     }
@@ -234,6 +286,7 @@ mod tests {
         assert!(!metadata.contains_key("snapferry_old"));
         let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(size < 4096, "{size} of the 8 KiB that metadata may take");
+        assert!(metadata.values().all(|value| value.is_ascii()), "metadata travels in headers");
         assert!(
             metadata.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
         );
@@ -242,7 +295,9 @@ mod tests {
     #[test]
     fn no_marker_is_none_and_a_damaged_one_is_an_error() {
         assert_eq!(Marker::read(&Metadata::new()).unwrap(), None);
-        let whole = marker().write(&Metadata::new());
+        let without = Marker { last_point: None, origin: None, protected: BTreeSet::new(), ..marker() };
+        let whole = without.write(&Metadata::new());
+        assert_eq!(Marker::read(&whole).unwrap().unwrap(), without);
         for name in whole.keys() {
             let mut damaged = whole.clone();
             damaged.remove(name);

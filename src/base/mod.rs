@@ -23,13 +23,16 @@ pub mod lease;
 pub mod marker;
 pub mod points;
 pub mod seal;
+pub(crate) mod takeover;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::azure::failure::{CallError, CallResult};
+use crate::azure::failure::CallResult;
 use crate::azure::{Fence, Metadata, PageBlob, Properties};
+use crate::chain::Origin;
 use crate::copy::frontier::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -44,6 +47,14 @@ pub struct Look {
     pub properties: Option<Properties>,
     /// Its marker; `None` when it carries none.
     pub marker: Option<Marker>,
+}
+
+impl Look {
+    /// Whether somebody holds the lease.
+    pub fn is_leased(&self) -> bool {
+        let state = self.properties.as_ref().map(|properties| properties.lease_state.as_str());
+        matches!(state, Some("leased" | "breaking"))
+    }
 }
 
 /// Looks at the base blob.
@@ -100,6 +111,10 @@ pub struct Opening {
     pub run: String,
     /// Whether snapshots are told apart by their time alone.
     pub across_hosts: bool,
+    /// Who the snapshot is in Azure Resource Manager, where that is known.
+    pub origin: Option<Origin>,
+    /// Whether a full copy may take the place of what the base holds.
+    pub rebase: bool,
     /// The lease.
     pub lease: LeaseOptions,
 }
@@ -119,7 +134,7 @@ impl Base {
                 return Err(if raced { moved_on(blob) } else { Error::from(error) });
             }
         }
-        let base = Self::own(blob, opening).await?;
+        let base = Self::own(blob, opening.lease).await?;
         // Between the creation and the lease another run may have taken it over, and even sealed it.
         let marker = base.marker().await;
         if marker.run == opening.run && marker.state == State::Applying {
@@ -133,11 +148,8 @@ impl Base {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseHeld`] when another writer has it.
-    pub async fn own(blob: &PageBlob, opening: &Opening) -> Result<Self> {
-        let lease = match Lease::acquire(blob, opening.lease).await {
-            Ok(lease) => lease,
-            Err(error) => return Err(explain_held(blob, error).await),
-        };
+    pub async fn own(blob: &PageBlob, options: LeaseOptions) -> Result<Self> {
+        let lease = takeover::take(blob, options).await?;
         let seen = match look(blob).await {
             Ok(seen) => seen,
             Err(error) => {
@@ -184,13 +196,40 @@ impl Base {
     /// until it is sealed. Then brings the blob to the length of the snapshot.
     pub async fn begin(&mut self, opening: &Opening, checkpoint: Checkpoint) -> CallResult<()> {
         self.raise_fence().await?;
-        let marker = opening.marker(self.fence.generation, checkpoint);
+        let before = self.marker().await;
+        let last_point = if before.state == State::Clean { before.point } else { before.last_point };
+        let marker = Marker {
+            last_point,
+            protected: before.protected,
+            ..opening.marker(self.fence.generation, checkpoint)
+        };
         self.write_marker(marker).await?;
         let length = self.seen.properties.as_ref().map(|properties| properties.length);
         if length != Some(opening.length) {
             self.blob.resize(opening.length, &self.fence.lease_id).await?;
         }
         Ok(())
+    }
+
+    /// Raises the fence and takes the checkpoint back to the start of the step: from here on the base may hold
+    /// anything between the last point and the step's end, and both ways out of that begin at its start.
+    pub(crate) async fn undo(&mut self, run: &str) -> CallResult<()> {
+        self.raise_fence().await?;
+        let marker = Marker {
+            generation: self.fence.generation,
+            run: run.to_owned(),
+            owner: owner(),
+            checkpoint: Checkpoint::default(),
+            written_at: now(),
+            ..self.marker().await
+        };
+        self.write_marker(marker).await.map(drop)
+    }
+
+    /// Replaces the points that are never deleted.
+    pub async fn protect(&self, protected: BTreeSet<String>) -> CallResult<()> {
+        let marker = Marker { protected, ..self.marker().await };
+        self.write_marker(marker).await.map(drop)
     }
 
     /// Writes a checkpoint into the marker. Returns the offset that stands there now.
@@ -238,6 +277,9 @@ impl Opening {
             owner: owner(),
             checkpoint,
             point: None,
+            last_point: None,
+            origin: self.origin.clone(),
+            protected: BTreeSet::new(),
             written_at: now(),
         }
     }
@@ -266,17 +308,6 @@ fn owner() -> String {
     format!("{host}/{}", std::process::id())
 }
 
-/// "Another writer holds the lease", with what is known of it.
-async fn explain_held(blob: &PageBlob, error: CallError) -> Error {
-    let held = matches!(error.code(), "LeaseAlreadyPresent" | "LeaseIsBreakingAndCannotBeAcquired");
-    if !held {
-        return Error::from(error);
-    }
-    Error::new(ErrorKind::LeaseHeld, "take over the base blob", format!("another writer holds its lease{}", holder(blob).await))
-        .on(blob.resource())
-        .next("wait for it to finish; if it is gone, its lease lapses within a minute. To look: snapferry status --target <URL>")
-}
-
 /// "We lost it", with what is known of the new owner.
 pub(crate) async fn explain_lost(blob: &PageBlob, why: &str) -> Error {
     Error::new(ErrorKind::LeaseLost, "go on writing to the base blob", format!("{why}{}", holder(blob).await))
@@ -284,7 +315,7 @@ pub(crate) async fn explain_lost(blob: &PageBlob, why: &str) -> Error {
         .next("nothing of this run lands any more. To look: snapferry status --target <URL>; to go on: the same command again")
 }
 
-async fn holder(blob: &PageBlob) -> String {
+pub(crate) async fn holder(blob: &PageBlob) -> String {
     match tokio::time::timeout(FAREWELL, look(blob)).await {
         Ok(Ok(Look { marker: Some(marker), .. })) => {
             format!(

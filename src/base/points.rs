@@ -26,6 +26,8 @@ pub struct Point {
     /// CRC-64/NVME of an image in which everything that the step did not write is zero; of the whole point for
     /// a full copy.
     pub digest: String,
+    /// Who the snapshot is in Azure Resource Manager, where that is known.
+    pub origin: Option<crate::chain::Origin>,
     /// The generation of the run that sealed it.
     pub generation: u64,
     /// When it was sealed.
@@ -44,6 +46,7 @@ impl Point {
             bytes: marker.checkpoint.counts.bytes,
             bytes_sent: marker.checkpoint.counts.bytes_sent,
             digest: format!("{:016x}", marker.checkpoint.digest.value()),
+            origin: marker.origin.clone(),
             generation: marker.generation,
             sealed_at: marker.written_at.clone(),
         }
@@ -56,7 +59,7 @@ pub async fn points(blob: &PageBlob) -> CallResult<Vec<Point>> {
 }
 
 /// All snapshots of the blob that were taken by a seal.
-pub(super) async fn marked(blob: &PageBlob) -> CallResult<Vec<(String, Marker)>> {
+pub(crate) async fn marked(blob: &PageBlob) -> CallResult<Vec<(String, Marker)>> {
     let listed = blob.snapshots().await?;
     let mut found: Vec<(String, Marker)> = Vec::new();
     for snapshot in listed {

@@ -9,6 +9,8 @@
 //! A crash after 2 leaves "sealing": the next run looks for a snapshot with this step's marker, and makes it
 //! only if there is none. A lost reply to 3 is answered the same way.
 
+use std::collections::BTreeSet;
+
 use super::marker::{Marker, State, now};
 use super::points::{self, Point};
 use super::{Base, explain_lost};
@@ -47,7 +49,7 @@ impl Base {
         self.make_point(Marker { generation: self.fence.generation, ..marker }).await
     }
 
-    async fn close_fence(&mut self) -> Result<()> {
+    pub(crate) async fn close_fence(&mut self) -> Result<()> {
         self.raise_fence().await?;
         self.change_lease_id().await
     }
@@ -70,7 +72,8 @@ impl Base {
             {
                 return self.declare_clean(marker, time).await;
             }
-            let metadata = marker.write(&self.others);
+            let of_point = Marker { last_point: None, protected: BTreeSet::new(), ..marker.clone() };
+            let metadata = of_point.write(&self.others);
             match self.blob.snapshot(&metadata, &self.fence.lease_id, &etag).await {
                 Ok(time) => return self.declare_clean(marker, time).await,
                 Err(error) if error.is_fenced() => {
@@ -107,9 +110,16 @@ impl Base {
         Ok(found.next().map(|(time, _)| time))
     }
 
-    async fn declare_clean(&mut self, marker: Marker, time: String) -> Result<Point> {
+    /// The base equals `point`, and says so.
+    pub(crate) async fn declare_clean(&mut self, marker: Marker, time: String) -> Result<Point> {
         self.change_lease_id().await?;
-        let clean = Marker { state: State::Clean, point: Some(time.clone()), written_at: now(), ..marker };
+        let clean = Marker {
+            state: State::Clean,
+            point: Some(time.clone()),
+            last_point: None,
+            written_at: now(),
+            ..marker
+        };
         self.write_marker(clean.clone()).await?;
         tracing::info!(point = %time, source = %clean.step.to, "sealed");
         Ok(Point::from_marker(&time, &clean))

@@ -54,7 +54,7 @@ pub async fn survey(source: PageBlob, previous: Option<PageBlob>, across_hosts: 
         _ => None,
     };
     check_sizes(&source, previous.as_ref())?;
-    let source_crc = sends_crc(&source).await?;
+    let source_crc = sends_crc(&source.blob).await?;
     let footer = footer_of(&source).await?;
     Ok(Survey { source, previous, source_crc, footer })
 }
@@ -82,6 +82,13 @@ impl Survey {
             .into_iter()
             .filter_map(|end| PageRange::new(end.checked_sub(PAGE)?, end).ok())
             .collect()
+    }
+
+    /// Everything is read: whoever granted access to the snapshots may end it.
+    pub(crate) async fn give_back(&self) {
+        for snapshot in std::iter::once(&self.source).chain(&self.previous) {
+            snapshot.blob.resource().sas().finished().await;
+        }
     }
 
     /// A refused diff does not say which of its two URLs is at fault: each is tried by itself.
@@ -157,7 +164,7 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
             tried,
             "the disk grew across 4 TiB between them, and Azure makes no differences across that",
         )
-        .next("copy the source in full to another blob (leave --previous out), and go on from there"));
+        .next("begin anew in the same blob, whose points stay: leave --previous out and say --rebase"));
     }
     Ok(())
 }
@@ -224,9 +231,9 @@ fn denied(resource: &Resource, error: CallError) -> Error {
 
 /// Whether ranged reads come with a CRC-64. It is not documented for disk exports: asked once, done without when
 /// it is refused or passed over.
-async fn sends_crc(source: &Snapshot) -> Result<bool> {
+pub(crate) async fn sends_crc(source: &PageBlob) -> Result<bool> {
     let Ok(page) = PageRange::new(0, PAGE) else { return Ok(false) };
-    let asked = source.blob.repeat_attempt(|| source.blob.read_once(page, true)).await;
+    let asked = source.repeat_attempt(|| source.read_once(page, true)).await;
     let why = match asked {
         Ok(data) if data.sent_crc.is_some() => return Ok(true),
         Ok(_) => "it does not send them".to_owned(),

@@ -10,9 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use snapferry_emulator::serve::{AccountSpec, DiskSpec};
 use snapferry_emulator::{Fault, Link};
 
+use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
 use super::output::error_document;
-use super::settings::{parse_rate, parse_requests, parse_size};
-use crate::azure::credentials::SignIn;
+use super::settings::parse_size;
 use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind};
 
@@ -69,6 +69,9 @@ pub enum Command {
     Copy(Box<CopyArgs>),
     /// Say what copy would do: bytes, requests, extents, clears. Writes nothing
     Plan(Box<StepArgs>),
+    /// Put a base blob that an abandoned step has torn back to its last point
+    #[command(after_help = ROLLBACK_HELP)]
+    Rollback(Box<RollbackArgs>),
     /// List the points of a base blob
     Points(TargetArgs),
     /// Show what a base blob says of itself
@@ -101,6 +104,11 @@ Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 
 13 base elsewhere, 14 base size mismatch, 15 base modified, 16 target exists, 17 lease held, 18 lease lost,
 19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 24 refused, 130 interrupted.";
 
+const ROLLBACK_HELP: &str = "\
+A step that was begun and shall not be finished leaves the base blob between two snapshots. Rollback copies back from
+the last point what was written or cleared since, compares, and declares the base blob clean at that point. A step that
+is written to its end and only not sealed is sealed instead.";
+
 const EMULATE_HELP: &str = "\
 Calls of --fault: any, get-blob, head-blob, page-ranges, page-ranges-diff, put-blob, put-page, clear-pages,
   put-page-from-url, copy-blob, set-properties, set-metadata, snapshot-blob, lease, delete-blob, list-blobs, ...
@@ -127,42 +135,12 @@ pub struct StepArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
-    /// Longest chunk, at most 4MiB
-    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_size, alias = "block-size")]
-    pub chunk_size: u64,
-    /// Join changes that are at most this far apart into one request
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
-    pub join_gap: u64,
-    /// Bytes of the disk that one page-list request asks about
-    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = parse_size)]
-    pub list_window: u64,
-    /// Cap on bytes a second, each for reading and for writing, such as 60MiB/s
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "cap_mbps")]
-    pub rate_limit: Option<u64>,
-    /// The same in megabits a second, as azcopy has it
-    #[arg(long, value_name = "MEGABITS")]
-    pub cap_mbps: Option<f64>,
-    /// Cap on requests a second, each to the source and to the target, such as 400/s
-    #[arg(long, value_name = "RATE", value_parser = parse_requests)]
-    pub request_limit: Option<u32>,
-    /// How long one call may go on failing before the run ends
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub retry_for: Duration,
-    /// End an attempt when its connection is not made in this time
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
-    pub connect_timeout: Duration,
-    /// End an attempt when nothing arrives for this time
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
-    pub stall_timeout: Duration,
-    /// End an attempt to move a chunk, or to get the head of a reply, after this time
-    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
-    pub call_timeout: Duration,
     /// Take two URLs with different hosts for snapshots of one disk when nothing else speaks against it
     #[arg(long)]
     pub across_hosts: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub access: AccessArgs,
+    pub planning: PlanningArgs,
 }
 
 /// What copy has besides plan.
@@ -171,35 +149,15 @@ pub struct CopyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub step: StepArgs,
-    /// Most chunks in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub concurrency: u16,
-    /// Most memory for chunks in flight
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
-    pub memory: u64,
-    /// Zeros inside a chunk that are not sent as bytes, from this length on
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
-    pub zero_run: u64,
-    /// Time between checkpoints
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
-    pub checkpoint_every: Duration,
-    /// Seconds for which the lease is taken each time
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u8).range(15..=60))]
-    pub lease_duration: u8,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub copying: CopyingArgs,
+    /// Let a full copy take the place of what the base blob holds. Its points stay
+    #[arg(long, conflicts_with = "previous")]
+    pub rebase: bool,
     /// Only say what would be done, as plan does
     #[arg(long)]
     pub dry_run: bool,
-}
-
-/// Rights that a URL does not carry itself.
-#[derive(clap::Args)]
-pub struct AccessArgs {
-    /// Where Entra tokens come from: auto, spn, workload, msi or azcli
-    #[arg(long, value_name = "TYPE", default_value = "auto", env = "SNAPFERRY_LOGIN_TYPE")]
-    pub login_type: SignIn,
-    /// Allow plain http to other machines
-    #[arg(long)]
-    pub allow_http: bool,
 }
 
 /// A base blob.
@@ -214,6 +172,20 @@ pub struct TargetArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub access: AccessArgs,
+}
+
+/// The way back.
+#[derive(clap::Args)]
+pub struct RollbackArgs {
+    /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub planning: PlanningArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub copying: CopyingArgs,
 }
 
 /// The demo.

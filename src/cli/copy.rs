@@ -9,17 +9,19 @@ use crate::dry_run;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::replicate::replicate;
-use crate::step::{PlanReport, Report};
+use crate::step::{PlanReport, Report, Settings};
 
 pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
+    let settings = Settings {
+        across_hosts: args.step.across_hosts,
+        rebase: args.rebase,
+        ..settings::copy_settings(&args.step.planning, &args.copying)?
+    };
     if args.dry_run {
-        settings::copy_settings(&args)?;
-        let look = plan(Box::new(args.step), output);
-        return super::unless(cancel, look).await;
+        return super::unless(cancel, look_ahead(&args.step, &settings, output)).await;
     }
-    let settings = settings::copy_settings(&args)?;
     let step = settings::step(&args.step)?;
-    let client = settings::client(&args.step, &step)?;
+    let client = settings::step_client(&args.step.planning, &step)?;
     let counters = Progress::default();
     let work = replicate(&step, &client, &settings, &counters, cancel);
     let report = progress::show(&counters, output.progress, work).await?;
@@ -27,11 +29,15 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
 }
 
 pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
-    let settings = settings::plan_settings(&args)?;
-    let step = settings::step(&args)?;
-    let client = settings::client(&args, &step)?;
+    let settings = Settings { across_hosts: args.across_hosts, ..settings::plan_settings(&args.planning)? };
+    look_ahead(&args, &settings, output).await
+}
+
+async fn look_ahead(args: &StepArgs, settings: &Settings, output: Output) -> Result<()> {
+    let step = settings::step(args)?;
+    let client = settings::step_client(&args.planning, &step)?;
     let counters = Progress::default();
-    let work = dry_run::plan(&step, &client, &settings, &counters);
+    let work = dry_run::plan(&step, &client, settings, &counters);
     let report = progress::show(&counters, output.progress, work).await?;
     output.result(&report, &describe_plan(&report))
 }

@@ -108,6 +108,7 @@ async fn cross(
         source: url(Role::Source, &snapshot.grant())?,
         previous: previous.map(|previous| url(Role::Previous, &previous.grant())).transpose()?,
         target: url(Role::Target, &target.container_sas(CONTAINER, BASE_BLOB, "rcwdl", HOUR))?,
+        origin: None,
     };
     let client = Client::new(Timeouts::default(), RetryPolicy::default(), None)?;
     let counters = Progress::default();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::AccessArgs;
+use super::options::AccessArgs;
 use crate::azure::{Arm, ArmEndpoint, Client, Meter, PlainHttp, RetryPolicy, Timeouts};
 use crate::error::Result;
 

@@ -10,8 +10,10 @@ mod emulate;
 mod logs;
 mod managed_copy;
 mod manager;
+pub mod options;
 mod output;
 mod progress;
+mod rollback;
 mod settings;
 mod target;
 
@@ -48,6 +50,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Copy(copy) => copy::copy(copy, output, &cancel).await,
             // What only looks can be left at any moment.
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
+            Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(target) => unless(&cancel, target::points(target, output)).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::args::{AccessArgs, CopyArgs, StepArgs, TargetArgs};
+use super::args::{StepArgs, TargetArgs};
+use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
 use crate::azure::reply::scrub;
 use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use crate::base::lease::LeaseOptions;
 use crate::chain::survey::LARGEST_BLOB;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
@@ -57,9 +59,10 @@ pub(super) fn step(args: &StepArgs) -> Result<Step> {
         .next("put the others into files: --target @FILE"));
     }
     Ok(Step {
-        source: resource(Role::Source, &args.source, &args.access)?,
-        previous: previous.map(|text| resource(Role::Previous, text, &args.access)).transpose()?,
-        target: resource(Role::Target, &args.target, &args.access)?,
+        source: resource(Role::Source, &args.source, &args.planning.access)?,
+        previous: previous.map(|text| resource(Role::Previous, text, &args.planning.access)).transpose()?,
+        target: resource(Role::Target, &args.target, &args.planning.access)?,
+        origin: None,
     })
 }
 
@@ -106,7 +109,14 @@ fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
 }
 
 /// The client of a step.
-pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
+pub(super) fn step_client(args: &PlanningArgs, step: &Step) -> Result<Client> {
+    // A disk may demand a token besides its SAS, which is only known once it says so.
+    let resources = [Some(&step.source), step.previous.as_ref(), Some(&step.target)];
+    client(args, resources.into_iter().flatten().any(|resource| !resource.is_signed()))
+}
+
+/// A client that can sign in; where it will have to, it must be able to.
+pub(super) fn client(args: &PlanningArgs, needs_sign_in: bool) -> Result<Client> {
     let timeouts =
         Timeouts { connect: args.connect_timeout, call: args.call_timeout, stall: args.stall_timeout };
     for (name, time) in [
@@ -120,9 +130,6 @@ pub(super) fn client(args: &StepArgs, step: &Step) -> Result<Client> {
         }
     }
     let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
-    // A disk may demand a token besides its SAS, which is only known once it says so.
-    let resources = [Some(&step.source), step.previous.as_ref(), Some(&step.target)];
-    let needs_sign_in = resources.into_iter().flatten().any(|resource| !resource.is_signed());
     let tokens = match args.access.login_type.credential() {
         Ok(tokens) => Some(tokens),
         Err(error) if needs_sign_in => return Err(error),
@@ -139,7 +146,7 @@ pub(super) fn target_client(args: &TargetArgs, target: &Resource) -> Result<Clie
 }
 
 /// How the step is listed and planned.
-pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
+pub(super) fn plan_settings(args: &PlanningArgs) -> Result<Settings> {
     let absurd = |name: &str, why: String| Err(Error::new(ErrorKind::Usage, format!("use {name}"), why));
     if args.chunk_size < PAGE || args.chunk_size > LARGEST_CHUNK || !args.chunk_size.is_multiple_of(PAGE) {
         let why = format!(
@@ -158,7 +165,6 @@ pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
     }
     let mut settings = Settings {
         plan: PlanOptions { chunk: args.chunk_size, join_gap: args.join_gap },
-        across_hosts: args.across_hosts,
         ..Settings::default()
     };
     settings.listing.window = args.list_window;
@@ -167,8 +173,8 @@ pub(super) fn plan_settings(args: &StepArgs) -> Result<Settings> {
 }
 
 /// How the step is copied.
-pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
-    let mut settings = plan_settings(&args.step)?;
+pub(super) fn copy_settings(planning: &PlanningArgs, args: &CopyingArgs) -> Result<Settings> {
+    let mut settings = plan_settings(planning)?;
     if args.memory < LARGEST_CHUNK {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -184,12 +190,20 @@ pub(super) fn copy_settings(args: &CopyArgs) -> Result<Settings> {
     settings.copy.concurrency = usize::from(args.concurrency);
     settings.copy.memory = args.memory;
     settings.copy.checkpoint_every = args.checkpoint_every;
-    settings.lease.seconds = args.lease_duration;
+    if args.lease.wait_for_lease > HOUR {
+        let why = "a lease that nobody renews lapses within a minute";
+        return Err(Error::new(ErrorKind::Usage, "use --wait-for-lease", why).next("give at most 1h"));
+    }
+    settings.lease = LeaseOptions {
+        seconds: args.lease.lease_duration,
+        wait: args.lease.wait_for_lease,
+        break_it: args.lease.break_lease,
+    };
     Ok(settings)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn rate(args: &StepArgs) -> Result<Option<u64>> {
+fn rate(args: &PlanningArgs) -> Result<Option<u64>> {
     let Some(megabits) = args.cap_mbps else { return Ok(args.rate_limit) };
     if !megabits.is_finite() || !(0.01..=1e9).contains(&megabits) {
         return Err(Error::new(

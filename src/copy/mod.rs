@@ -127,6 +127,8 @@ pub struct Run<'a> {
     totals: Totals,
     chunks: u64,
     in_flight: JoinSet<Outcome>,
+    /// Whether checkpoints are written down.
+    notes: bool,
     /// The checkpoint that is being written down: at most one.
     noting: FuturesUnordered<BoxFuture<'a, CallResult<u64>>>,
 }
@@ -153,8 +155,15 @@ impl<'a> Run<'a> {
             totals: Totals::default(),
             chunks: 0,
             in_flight: JoinSet::new(),
+            notes: true,
             noting: FuturesUnordered::new(),
         }
+    }
+
+    /// Writes no checkpoints down: what is copied is not the step that the marker names.
+    #[must_use]
+    pub fn without_checkpoints(self) -> Self {
+        Self { notes: false, ..self }
     }
 
     /// How far everything is written; also after an error.
@@ -217,7 +226,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_worth_noting(&self, noted: u64) -> bool {
-        self.noting.is_empty() && self.checkpoint().offset > noted
+        self.notes && self.noting.is_empty() && self.checkpoint().offset > noted
     }
 
     fn plan(&mut self, extent: Option<crate::range::Extent>) {

@@ -111,6 +111,7 @@ pub fn step(source: &str, previous: Option<&str>, target: &str) -> Step {
         source: url(Role::Source, source),
         previous: previous.map(|previous| url(Role::Previous, previous)),
         target: url(Role::Target, target),
+        origin: None,
     }
 }
 
@@ -137,6 +138,7 @@ pub fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.copy.checkpoint_every = Duration::from_millis(20);
     settings.copy.concurrency = 8;
+    settings.lease.wait = Duration::ZERO;
     settings
 }
 

@@ -244,6 +244,7 @@ impl Arm {
         &self.meter
     }
 
+    #[allow(clippy::unused_self, reason = "reads like the error of an endpoint")]
     pub(crate) fn error(&self, ask: &Ask<'_>, cause: Cause) -> CallError {
         CallError { call: ask.call, role: Role::Manager, on: ask.on.to_string(), cause, attempts: 1 }
     }
@@ -339,7 +340,8 @@ impl Arm {
         // A poll may carry the end of its operation under a status code that says otherwise.
         let is_document =
             body.get("status").is_some_and(Value::is_string) || operation::find_sas(&body).is_some();
-        if !(200..300).contains(&status) && !(status < 500 && is_document) {
+        let says_enough = (200..300).contains(&status) || (status < 500 && is_document);
+        if !says_enough {
             return Err(
                 self.error(ask, Cause::Service(Box::new(ServiceReply::parse_json(status, header, &body))))
             );

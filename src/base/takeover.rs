@@ -1,0 +1,93 @@
+//! Taking the lease of a base blob whose last writer may be dead.
+//!
+//! A dead writer's lease lapses within a minute: whoever comes waits for it, and begins at once when it does. A writer
+//! that lives renews its lease and its marker; when the marker moves, there is nothing to wait for.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lease::{Lease, LeaseOptions};
+use super::{holder, look};
+use crate::azure::PageBlob;
+use crate::azure::failure::CallError;
+use crate::azure::pace;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often somebody else's lease is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Waits until nobody holds the lease, without taking it. Breaking it is left to whoever takes it.
+pub(crate) async fn wait_until_free(blob: &PageBlob, options: LeaseOptions) -> Result<()> {
+    let mut watch = Watch::new(options);
+    while !options.break_it && look(blob).await?.is_leased() {
+        watch.pause(blob).await?;
+    }
+    Ok(())
+}
+
+/// Acquires the lease, as [`LeaseOptions`] has it.
+pub(super) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease> {
+    let mut watch = Watch::new(options);
+    loop {
+        match Lease::acquire(blob, options).await {
+            Ok(lease) => return Ok(lease),
+            Err(error) if is_held(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if options.break_it {
+            tracing::warn!("breaking the lease of another writer{}", holder(blob).await);
+            match blob.break_lease().await {
+                Err(error) if error.code() != "LeaseNotPresentWithLeaseOperation" => return Err(error.into()),
+                _ => continue,
+            }
+        }
+        watch.pause(blob).await?;
+    }
+}
+
+/// Watches a writer for signs of life.
+struct Watch {
+    options: LeaseOptions,
+    deadline: Instant,
+    seen: Option<Option<(String, String, u64)>>,
+}
+
+impl Watch {
+    fn new(options: LeaseOptions) -> Self {
+        Self { options, deadline: Instant::now() + options.wait, seen: None }
+    }
+
+    /// Waits a little, or says that there is nothing to wait for.
+    async fn pause(&mut self, blob: &PageBlob) -> Result<()> {
+        let marker = look(blob).await?.marker;
+        let sign = marker.map(|marker| (marker.run, marker.written_at, marker.checkpoint.offset));
+        let lives = self.seen.as_ref().is_some_and(|before| *before != sign);
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if lives || left.is_zero() {
+            return Err(refuse(blob, lives).await);
+        }
+        if self.seen.is_none() {
+            let who = holder(blob).await;
+            tracing::warn!(at_most = ?self.options.wait, "another writer holds the lease: waiting in case it is dead{who}");
+        }
+        self.seen = Some(sign);
+        let wait = left.min(LOOK_EVERY);
+        let _shown = blob.waiting("another writer holds the lease of the base blob", wait);
+        pace::pause(wait).await;
+        Ok(())
+    }
+}
+
+fn is_held(error: &CallError) -> bool {
+    matches!(error.code(), "LeaseAlreadyPresent" | "LeaseIsBreakingAndCannotBeAcquired")
+}
+
+/// "Another writer holds the lease", with what is known of it.
+async fn refuse(blob: &PageBlob, lives: bool) -> Error {
+    let lives = if lives { ", and it is at work" } else { "" };
+    let why = format!("another writer holds its lease{lives}{}", holder(blob).await);
+    Error::new(ErrorKind::LeaseHeld, "take over the base blob", why)
+        .on(blob.resource())
+        .next("wait for it to finish; if it is gone, its lease lapses within a minute, and --break-lease takes it at once. To look: snapferry status --target <URL>")
+}

@@ -1,0 +1,89 @@
+//! Options that several commands share.
+
+use std::time::Duration;
+
+use super::settings::{parse_rate, parse_requests, parse_size};
+use crate::azure::credentials::SignIn;
+
+/// How page lists are asked for, how they become chunks, and how long calls may take.
+#[derive(clap::Args)]
+pub struct PlanningArgs {
+    /// Longest chunk, at most 4MiB
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_size, alias = "block-size")]
+    pub chunk_size: u64,
+    /// Join changes that are at most this far apart into one request
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    pub join_gap: u64,
+    /// Bytes of the disk that one page-list request asks about
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = parse_size)]
+    pub list_window: u64,
+    /// Cap on bytes a second, each for reading and for writing, such as 60MiB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "cap_mbps")]
+    pub rate_limit: Option<u64>,
+    /// The same in megabits a second, as azcopy has it
+    #[arg(long, value_name = "MEGABITS")]
+    pub cap_mbps: Option<f64>,
+    /// Cap on requests a second, each to the source and to the target, such as 400/s
+    #[arg(long, value_name = "RATE", value_parser = parse_requests)]
+    pub request_limit: Option<u32>,
+    /// How long one call may go on failing before the run ends
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub retry_for: Duration,
+    /// End an attempt when its connection is not made in this time
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+    /// End an attempt when nothing arrives for this time
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Duration,
+    /// End an attempt to move a chunk, or to get the head of a reply, after this time
+    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
+    pub call_timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+/// How chunks are moved.
+#[derive(clap::Args)]
+pub struct CopyingArgs {
+    /// Most chunks in flight
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// Most memory for chunks in flight
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
+    pub memory: u64,
+    /// Zeros inside a chunk that are not sent as bytes, from this length on
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    pub zero_run: u64,
+    /// Time between checkpoints
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub checkpoint_every: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub lease: LeaseArgs,
+}
+
+/// How the base blob is taken.
+#[derive(clap::Args)]
+pub struct LeaseArgs {
+    /// Seconds for which the lease is taken each time
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u8).range(15..=60))]
+    pub lease_duration: u8,
+    /// How long to wait for the lease of a writer that shows no sign of life
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = humantime::parse_duration)]
+    pub wait_for_lease: Duration,
+    /// Take the lease from whoever has it. Nothing of theirs lands any more
+    #[arg(long)]
+    pub break_lease: bool,
+}
+
+/// Rights that a URL does not carry itself.
+#[derive(clap::Args)]
+pub struct AccessArgs {
+    /// Where Entra tokens come from: auto, spn, workload, msi or azcli
+    #[arg(long, value_name = "TYPE", default_value = "auto", env = "SNAPFERRY_LOGIN_TYPE")]
+    pub login_type: SignIn,
+    /// Allow plain http to other machines
+    #[arg(long)]
+    pub allow_http: bool,
+}
