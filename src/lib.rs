@@ -59,6 +59,7 @@ pub mod error;
 pub mod managed;
 pub mod plan;
 mod prepare;
+pub mod price;
 pub mod progress;
 pub mod range;
 pub mod replicate;

@@ -16,15 +16,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::azure::arm::{Arm, ArmId, ListScope, ManagedSnapshot};
 use crate::azure::{Caps, Client, Destination, Endpoint, Pace, PageBlob, Resource, Role, pace};
 use crate::base::marker::{Marker, State};
-use crate::base::{self, Base};
+use crate::base::{self, Base, Look};
 use crate::chain::grants::{GrantOptions, Keeper};
-use crate::chain::outline::{At, Known, Outline, Planned, Wanted, outline};
+use crate::chain::listing::LeftOut;
+use crate::chain::outline::{At, Known, Outline, Planned, PlannedSummary, Wanted, outline};
 use crate::chain::{Chain, Origin, SnapshotId};
 use crate::dry_run::measure;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +37,8 @@ use crate::step::{PlanReport, Report, Settings, Step};
 
 /// Snapshots whose URL is looked at to find the one that a base names by its URL alone.
 const MOST_TRIED: usize = 8;
+/// How often a snapshot may be deleted under a run before that is no accident.
+const MOST_VANISHED: u32 = 20;
 /// How often a snapshot that is not whole yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long it may stand still.
@@ -70,8 +74,100 @@ pub struct Outlook {
     pub outline: Outline,
 }
 
+/// Hears what a run does while it does it.
+pub trait Witness: Sync {
+    /// Everything was looked at, and this is to be done.
+    fn found(&self, outlook: &Outlook);
+    /// A step begins; its numbers are in `progress`.
+    fn begins(&self, planned: &Planned, progress: &Arc<Progress>);
+    /// A step is sealed.
+    fn sealed(&self, planned: &Planned, report: &Report);
+    /// A snapshot is not whole yet, and is waited for.
+    fn waits(&self, snapshot: &ManagedSnapshot);
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyncReport {
+    /// `sync`: tells this report from others.
+    pub kind: &'static str,
+    /// The disk.
+    pub disk: ArmId,
+    /// The base blob.
+    pub target: String,
+    /// What was done, in this order.
+    pub steps: Vec<Report>,
+    /// The snapshot that the base is clean at: keep it at the source. Without it, the next difference cannot be made.
+    pub keep: Option<ArmId>,
+    /// Snapshots that were left out because only the newest was wanted.
+    pub skipped: Vec<ArmId>,
+    /// Snapshots of disks with this id that cannot be copied.
+    pub left_out: Vec<LeftOut>,
+    /// Snapshots whose SAS may still be out.
+    pub not_ended: Vec<ArmId>,
+    /// Requests to the resource manager, retries included.
+    pub manager_requests: u64,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+/// Brings the base blob up to date and ends every grant, however it ends.
+///
+/// # Errors
+/// Those of the first step that failed. What was sealed before stays; the same call goes on.
+pub async fn sync(
+    job: &Job,
+    arm: &Arm,
+    client: &Client,
+    settings: &Settings,
+    witness: &dyn Witness,
+    cancel: &CancellationToken,
+) -> Result<SyncReport> {
+    let run = Run::new(job, arm, client, settings);
+    let result = run.to_the_newest(witness, cancel).await;
+    let not_ended = run.end().await;
+    result.map(|report| SyncReport { not_ended, ..report })
+}
+
+/// What a step would move and take.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// Which step.
+    #[serde(flatten)]
+    pub planned: PlannedSummary,
+    /// What it would move.
+    pub plan: PlanReport,
+}
+
+/// Says what [`sync`] would do: every step is listed, and nothing is written. Grants access meanwhile, and ends it.
+pub async fn forecast(
+    job: &Job,
+    arm: &Arm,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<(Outlook, Vec<Forecast>)> {
+    let run = Run::new(job, arm, client, settings);
+    let looking = async {
+        let outlook = run.look_only().await?;
+        let mut forecasts = Vec::new();
+        for planned in &outlook.outline.steps {
+            let plan = run.measure(&outlook, planned, progress).await?;
+            forecasts.push(Forecast { planned: planned.into(), plan });
+        }
+        Ok((outlook, forecasts))
+    };
+    let result = tokio::select! {
+        result = looking => result,
+        () = cancel.cancelled() => Err(Error::new(ErrorKind::Interrupted, "finish looking", "interrupted")),
+    };
+    run.end().await;
+    result
+}
+
 /// One job while it is done.
-pub struct Sync<'a> {
+pub struct Run<'a> {
     job: &'a Job,
     arm: &'a Arm,
     client: &'a Client,
@@ -79,10 +175,73 @@ pub struct Sync<'a> {
     keeper: Keeper,
 }
 
-impl<'a> Sync<'a> {
+impl<'a> Run<'a> {
     /// Begins; nothing is asked yet. Whatever happens then, call [`Self::end`].
     pub fn new(job: &'a Job, arm: &'a Arm, client: &'a Client, settings: &'a Settings) -> Self {
         Self { job, arm, client, settings, keeper: Keeper::new(arm.clone(), job.grants) }
+    }
+
+    async fn to_the_newest(&self, witness: &dyn Witness, cancel: &CancellationToken) -> Result<SyncReport> {
+        let started = Instant::now();
+        let mut steps = Vec::new();
+        let mut skipped: Vec<ArmId> = Vec::new();
+        let mut vanished = 0;
+        loop {
+            let progress = Arc::new(Progress::default());
+            let outlook = tokio::select! {
+                outlook = self.look(&progress, cancel) => outlook?,
+                () = cancel.cancelled() => return Err(interrupted()),
+            };
+            witness.found(&outlook);
+            skipped.extend(outlook.outline.skipped.iter().map(|snapshot| snapshot.id.clone()));
+            let Outline { steps: planned, waiting, .. } = &outlook.outline;
+            match (planned.split_first(), waiting) {
+                (Some((next, rest)), _) => {
+                    witness.begins(next, &progress);
+                    let is_last = rest.is_empty() && waiting.is_none();
+                    match self.step(&outlook, next, is_last, &progress, cancel).await {
+                        Ok(report) => {
+                            witness.sealed(next, &report);
+                            steps.push(report);
+                        }
+                        Err(error) if vanished < MOST_VANISHED && self.has_vanished(next).await => {
+                            tracing::warn!(%error, "looking again");
+                            self.end().await;
+                            vanished += 1;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                (None, Some(snapshot)) => tokio::select! {
+                    waited = self.wait_for(snapshot, |now| witness.waits(now)) => waited?,
+                    () = cancel.cancelled() => return Err(interrupted()),
+                },
+                (None, None) => {
+                    return Ok(SyncReport {
+                        kind: "sync",
+                        disk: self.job.disk.clone(),
+                        target: outlook.target.to_string(),
+                        steps,
+                        keep: outlook.at.keep(&outlook.chain).map(|snapshot| snapshot.id.clone()),
+                        skipped,
+                        left_out: outlook.chain.left_out,
+                        not_ended: Vec::new(),
+                        manager_requests: self.arm.meter().read().requests,
+                        seconds: started.elapsed().as_secs_f64(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Looks, and changes nothing: a seal that waits to be finished, or a torn base, is only told.
+    async fn look_only(&self) -> Result<Outlook> {
+        let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
+        let target = self.job.destination.blob(&chain.blob_name())?;
+        let look = base::look(&self.blob(&target)?).await?;
+        let at = self.place(&chain, look, &target).await?;
+        let outline = outline(&chain, &at, &self.job.wanted)?;
+        Ok(Outlook { chain, target, at, outline })
     }
 
     /// Looks at the disk and the base blob, and says what is to be done. A seal that a crash interrupted is
@@ -222,9 +381,7 @@ impl<'a> Sync<'a> {
 
     /// Where the base blob stands, in the resource manager's words.
     async fn stand(&self, chain: &Chain, target: &Resource) -> Result<At> {
-        let pace = Arc::new(Pace::new(Caps::default()));
-        let blob =
-            PageBlob::new(Endpoint::new(target.clone(), self.client, pace, Arc::clone(self.arm.meter())))?;
+        let blob = self.blob(target)?;
         let mut look = base::look(&blob).await?;
         if look.is_leased() {
             // A grant for a step that somebody else is doing would take theirs away.
@@ -241,6 +398,16 @@ impl<'a> Sync<'a> {
             finished?;
             look = base::look(&blob).await?;
         }
+        self.place(chain, look, target).await
+    }
+
+    fn blob(&self, target: &Resource) -> Result<PageBlob> {
+        let pace = Arc::new(Pace::new(Caps::default()));
+        let meter = Arc::clone(self.arm.meter());
+        Ok(PageBlob::new(Endpoint::new(target.clone(), self.client, pace, meter))?)
+    }
+
+    async fn place(&self, chain: &Chain, look: Look, target: &Resource) -> Result<At> {
         if look.properties.is_none() {
             return Ok(At::Nothing);
         }
@@ -268,7 +435,8 @@ impl<'a> Sync<'a> {
                 .next("name the base blob of this disk as --target, or a container, in which each disk has its own"));
         }
         let to = self.known(chain, &marker.step.to, origin.map(|origin| origin.unique_id.clone())).await?;
-        if marker.state == State::Clean {
+        // What waits for its seal is as good as sealed.
+        if marker.state != State::Applying {
             return Ok(At::Clean(to));
         }
         let from = match &marker.step.from {
@@ -326,6 +494,11 @@ impl At {
         };
         chain.by_unique_id(known?.unique_id.as_deref()?)
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "bring the base blob up to date", "interrupted between two steps")
+        .next("run the same command again: it goes on")
 }
 
 fn is(known: &Known, snapshot: &ManagedSnapshot) -> bool {

@@ -13,6 +13,7 @@ use snapferry_emulator::{Fault, Link};
 use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
 use super::output::error_document;
 use super::settings::parse_size;
+use super::sync::{self, SyncArgs};
 use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind};
 
@@ -67,6 +68,9 @@ pub enum Command {
     /// Copy one snapshot to the base blob and seal it as a point
     #[command(after_help = COPY_HELP)]
     Copy(Box<CopyArgs>),
+    /// Bring a base blob up to date with the snapshots of a disk
+    #[command(after_help = sync::HELP)]
+    Sync(Box<SyncArgs>),
     /// Say what copy would do: bytes, requests, extents, clears. Writes nothing
     Plan(Box<StepArgs>),
     /// Put a base blob that an abandoned step has torn back to its last point
@@ -84,6 +88,8 @@ pub enum Command {
     Access(super::access::AccessCommand),
     /// Put the JSON reports of copies side by side: copy, sync and managed-copy
     Compare(super::compare::CompareArgs),
+    /// Print the price table that sync --dry-run counts with, to be edited and given as --prices
+    Prices,
     /// Copy a disk with three snapshots between two emulated regions on this machine, and prove the result
     Demo(DemoArgs),
     /// Serve an emulated Azure region on this machine: page blobs, managed-disk exports, scripted faults

@@ -58,6 +58,11 @@ struct Step {
 #[derive(Deserialize)]
 struct Sync {
     steps: Vec<Step>,
+    disk: Option<String>,
+    /// Of the whole run, with what lies between the steps.
+    seconds: Option<f64>,
+    #[serde(default)]
+    manager_requests: u64,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +116,7 @@ fn row(report: String, text: &str) -> std::result::Result<Row, String> {
         }
         Some("sync") => {
             let sync: Sync = serde_json::from_value(value).map_err(|error| unknown("sync", error))?;
-            Ok(manual_row(report, &sync.steps))
+            Ok(sync_row(report, &sync))
         }
         None | Some("copy") if value.get("point").is_some() => {
             let step: Step = serde_json::from_value(value).map_err(|error| unknown("copy", error))?;
@@ -138,6 +143,18 @@ fn manual_row(report: String, steps: &[Step]) -> Row {
         bytes_per_second: Some(per_second(sent, seconds)),
         ratio: None,
         is_done: true,
+    }
+}
+
+fn sync_row(report: String, sync: &Sync) -> Row {
+    let steps = manual_row(report, &sync.steps);
+    let seconds = sync.seconds.or(steps.seconds);
+    Row {
+        source: sync.disk.as_deref().map(scrub).or(steps.source),
+        requests: steps.requests.map(|requests| requests.saturating_add(sync.manager_requests)),
+        bytes_per_second: steps.bytes_sent.zip(seconds).map(|(sent, seconds)| per_second(sent, seconds)),
+        seconds,
+        ..steps
     }
 }
 

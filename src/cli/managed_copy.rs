@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::manager::{self, ManagerArgs};
 use super::output::{Output, size};
-use super::progress::{self, Look};
+use super::progress::{self, Look, Shown};
 use crate::azure::reply::scrub;
 use crate::azure::{Arm, ArmId, ArmKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -136,7 +136,8 @@ async fn start(args: StartArgs, output: Output, cancel: &CancellationToken) -> R
         }
         copy.follow(&arm, Polling::default(), &watch, cancel).await
     };
-    let report = progress::watch(output.progress, work, || look(&watch, &arm)).await?;
+    let shown = Shown { wanted: output.progress, lines: None };
+    let report = progress::watch(|| look(&watch, &arm), shown, work).await?;
     output.result(&report, &describe(&report))
 }
 
@@ -157,7 +158,8 @@ async fn ask(args: &StatusArgs, output: Output, cancel: &CancellationToken) -> R
         }
         copy.follow(&arm, Polling::default(), &watch, cancel).await
     };
-    let report = progress::watch(output.progress, work, || look(&watch, &arm)).await?;
+    let shown = Shown { wanted: output.progress, lines: None };
+    let report = progress::watch(|| look(&watch, &arm), shown, work).await?;
     output.result(&report, &describe(&report))
 }
 

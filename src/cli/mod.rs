@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod rollback;
 mod settings;
+pub mod sync;
 mod target;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Copy(copy) => copy::copy(copy, output, &cancel).await,
             // What only looks can be left at any moment.
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
+            Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
+            Command::Prices => sync::prices(),
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(target) => unless(&cancel, target::points(target, output)).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,

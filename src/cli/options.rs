@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::settings::{parse_rate, parse_requests, parse_size};
+use crate::azure::ArmEndpoint;
 use crate::azure::credentials::SignIn;
 
 /// How page lists are asked for, how they become chunks, and how long calls may take.
@@ -75,6 +76,20 @@ pub struct LeaseArgs {
     /// Take the lease from whoever has it. Nothing of theirs lands any more
     #[arg(long)]
     pub break_lease: bool,
+}
+
+/// How Azure Resource Manager is reached.
+#[derive(clap::Args)]
+pub struct ArmArgs {
+    /// Azure Resource Manager of another cloud than the public one
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SNAPFERRY_ARM_ENDPOINT",
+        hide_env_values = true,
+        default_value = ArmEndpoint::PUBLIC
+    )]
+    pub arm_endpoint: String,
 }
 
 /// Rights that a URL does not carry itself.

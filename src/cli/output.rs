@@ -39,6 +39,11 @@ impl Output {
         if self.kind == OutputKind::Json { Ok(()) } else { write_line(text) }
     }
 
+    /// Shows an error that does not end the program, on standard error.
+    pub(super) fn error_line(self, error: &Error) {
+        say(&format!("error: {error}\n  again: {}", error.kind().remedy().sentence()));
+    }
+
     /// Shows an error: on standard error for people, and as the document where one is expected.
     pub(super) fn error(self, error: &Error) {
         let kind = error.kind();
@@ -72,7 +77,7 @@ pub(super) fn error_document(error: &Error) {
     let _ = write_line(&format!("{document:#}"));
 }
 
-fn write_line(text: &str) -> Result<()> {
+pub(super) fn write_line(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| output_error(&error))
 }

@@ -6,9 +6,10 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::mpsc;
 
 use super::copy::per_second;
-use super::output::{self, size};
+use super::output::{self, Output, size};
 use crate::progress::{Numbers, Phase, Progress};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -16,14 +17,31 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Rates are taken over this time.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
+/// What is shown while something runs.
+pub(super) struct Shown {
+    /// Whether numbers are shown at all.
+    pub(super) wanted: bool,
+    /// Lines of the result that come while it runs, and where they go.
+    pub(super) lines: Option<(mpsc::UnboundedReceiver<String>, Output)>,
+}
+
 /// Runs `work` and shows `progress` meanwhile.
 pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future<Output = T>) -> T {
+    show_with(|| progress.read(), Shown { wanted, lines: None }, work).await
+}
+
+/// Runs `work` and shows the numbers that `read` gives, and the lines that come, meanwhile.
+pub(super) async fn show_with<T>(
+    read: impl Fn() -> Numbers,
+    shown: Shown,
+    work: impl Future<Output = T>,
+) -> T {
     let mut rate = Rate::default();
     let look = || {
-        let now = progress.read();
+        let now = read();
         Look { line: rate.line(&now), done: now.bytes, of: now.expected.map_or(0, |(bytes, _)| bytes) }
     };
-    watch(wanted, work, look).await
+    watch(look, shown, work).await
 }
 
 /// What is shown at one moment.
@@ -33,41 +51,54 @@ pub(super) struct Look {
     pub(super) of: u64,
 }
 
-/// Runs `work` and shows what `look` sees meanwhile. Where lines stay, each is shown once.
+/// Runs `work` and shows what `look` sees, and the lines that come, meanwhile.
 pub(super) async fn watch<T>(
-    wanted: bool,
-    work: impl Future<Output = T>,
     mut look: impl FnMut() -> Look,
+    mut shown: Shown,
+    work: impl Future<Output = T>,
 ) -> T {
-    if !wanted {
-        return work.await;
-    }
     let is_terminal = std::io::stderr().is_terminal();
-    let bar = is_terminal.then(bar);
+    let bar = (is_terminal && shown.wanted).then(bar);
+    let print = |line: String, output: Output| {
+        // When nobody reads any more, the result at the end says so.
+        let printed = || output.line(&line);
+        let _ = bar.as_ref().map_or_else(printed, |bar| bar.suspend(printed));
+    };
     let mut ticks = tokio::time::interval(if is_terminal { BAR_EVERY } else { LINE_EVERY });
     let mut first = true;
-    let mut shown = String::new();
     tokio::pin!(work);
     let result = loop {
         tokio::select! {
             result = &mut work => break result,
-            _ = ticks.tick() => {
+            Some((line, output)) = next_line(&mut shown.lines) => print(line, output),
+            _ = ticks.tick(), if shown.wanted => {
                 let now = look();
                 match &bar {
                     Some(bar) => draw(bar, now),
-                    None if !first && now.line != shown => {
-                        output::say(&now.line);
-                        shown = now.line;
-                    }
+                    None if !first => output::say(&now.line),
                     None => first = false,
                 }
             }
         }
     };
+    if let Some((lines, output)) = &mut shown.lines {
+        while let Ok(line) = lines.try_recv() {
+            print(line, *output);
+        }
+    }
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     result
+}
+
+async fn next_line(
+    lines: &mut Option<(mpsc::UnboundedReceiver<String>, Output)>,
+) -> Option<(String, Output)> {
+    match lines {
+        Some((lines, output)) => lines.recv().await.map(|line| (line, *output)),
+        None => None,
+    }
 }
 
 fn bar() -> ProgressBar {

@@ -1,27 +1,32 @@
 //! What was typed becomes what it means: checked once, before anything is done.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
 use super::args::{StepArgs, TargetArgs};
-use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
+use super::options::{AccessArgs, ArmArgs, CopyingArgs, PlanningArgs};
 use crate::azure::reply::scrub;
-use crate::azure::{Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use crate::azure::{
+    Arm, ArmEndpoint, Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts,
+};
 use crate::base::lease::LeaseOptions;
 use crate::chain::survey::LARGEST_BLOB;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
+use crate::price::PriceTable;
 use crate::range::PAGE;
 use crate::step::{Settings, Step};
 
 /// Variables of the environment that mean something. Any other with our prefix is a mistake, and a mistake in
 /// the environment of a scheduler is not seen by anybody.
-const ENVIRONMENT: [&str; 5] = [
+const ENVIRONMENT: [&str; 6] = [
     "SNAPFERRY_SOURCE",
     "SNAPFERRY_PREVIOUS",
     "SNAPFERRY_TARGET",
+    "SNAPFERRY_DISK",
     "SNAPFERRY_LOGIN_TYPE",
     "SNAPFERRY_ARM_ENDPOINT",
 ];
@@ -69,22 +74,25 @@ pub(super) fn step(args: &StepArgs) -> Result<Step> {
 /// A URL as it is, from a file (`@FILE`) or from standard input (`-`).
 pub(super) fn resource(role: Role, text: &str, access: &AccessArgs) -> Result<Resource> {
     let plain = if access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
-    let text = text.trim();
-    if text == "-" {
-        return Resource::parse(role, &read_url(role, "standard input", std::io::stdin())?, plain);
-    }
-    if let Some(path) = text.strip_prefix('@') {
-        let file = std::fs::File::open(path).map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("read the {role} URL"), error.to_string())
-                .on(scrub(path))
-                .next("the file must exist and hold one URL; a URL itself is given without the @")
-        })?;
-        return Resource::parse(role, &read_url(role, path, file)?, plain);
-    }
-    Resource::parse(role, text, plain)
+    Resource::parse(role, &url_text(&role.to_string(), text)?, plain)
 }
 
-fn read_url(role: Role, from: &str, input: impl Read) -> Result<String> {
+/// The text of a URL: as it is, out of a file (`@FILE`) or from standard input (`-`).
+pub(super) fn url_text(role: &str, text: &str) -> Result<String> {
+    let text = text.trim();
+    if text == "-" {
+        return read_url(role, "standard input", std::io::stdin());
+    }
+    let Some(path) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    let file = std::fs::File::open(path).map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("read the {role} URL"), error.to_string())
+            .on(scrub(path))
+            .next("the file must exist and hold one URL; a URL itself is given without the @")
+    })?;
+    read_url(role, path, file)
+}
+
+fn read_url(role: &str, from: &str, input: impl Read) -> Result<String> {
     let mut text = String::new();
     let unreadable =
         |why: String| Error::new(ErrorKind::Usage, format!("read the {role} URL"), why).on(scrub(from));
@@ -136,6 +144,24 @@ pub(super) fn client(args: &PlanningArgs, needs_sign_in: bool) -> Result<Client>
         Err(_) => None,
     };
     Client::new(timeouts, retry, tokens)
+}
+
+/// A client of the resource manager that signs in as `client` does.
+pub(super) fn arm(args: &ArmArgs, client: &Client, plain: PlainHttp) -> Result<Arm> {
+    let endpoint = ArmEndpoint::parse(&args.arm_endpoint, plain)?;
+    Ok(Arm::new(client.clone(), endpoint, Arc::default()))
+}
+
+/// The price table: out of a file, or the one that comes with the program.
+pub(super) fn prices(path: Option<&str>) -> Result<PriceTable> {
+    let Some(path) = path else { return Ok(PriceTable::default()) };
+    let unusable = |why: String| {
+        Error::new(ErrorKind::Usage, "read the price table", why)
+            .on(scrub(path))
+            .next("snapferry prices > prices.json, edit it, and give it as --prices prices.json")
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
 }
 
 /// The client of a command that only looks at the target.

@@ -1,0 +1,418 @@
+//! `snapferry sync`: a disk's chain of snapshots, and `snapferry prices`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::copy::per_second;
+use super::options::{ArmArgs, CopyingArgs, PlanningArgs};
+use super::output::{self, Output, size};
+use super::progress::{self, Shown};
+use super::settings;
+use crate::azure::arm::{ArmId, ArmKind, LONGEST_GRANT, ListScope, ManagedSnapshot, SHORTEST_GRANT};
+use crate::azure::{Arm, Client, Destination, PlainHttp};
+use crate::chain::grants::GrantOptions;
+use crate::chain::outline::{Outline, Planned, Wanted};
+use crate::error::{Error, ErrorKind, Remedy, Result};
+use crate::price::{Estimate, PriceTable, Rate};
+use crate::progress::Progress;
+use crate::step::{Report, Settings};
+use crate::sync::{self, Forecast, Job, Outlook, SyncReport, Witness};
+
+pub(super) const HELP: &str = "\
+Lists the incremental snapshots of the disk, compares them with what the base blob holds, and copies each that is
+missing, oldest first: the first whole, the rest as differences. Nothing is changed at the source: access to the
+snapshots is granted for as long as it is needed, renewed in mid-copy, and ended on every way out.
+
+Kill it anywhere: the same command, on any machine, goes on. In a scheduler run it as it is, or leave it running with
+--watch. The snapshot named under \"keep\" must stay at the source: without it the next difference cannot be made.
+
+Rights: Microsoft.Compute/snapshots/read, .../beginGetAccess/action, .../endGetAccess/action and
+Microsoft.Compute/disks/read (the role Disk Snapshot Contributor has them), and at the target those of copy.
+
+Examples:
+  snapferry sync --disk $(az disk show -g prod -n web-1 --query id -o tsv) \\
+    --target 'https://backups.blob.core.windows.net/disks'
+  snapferry sync --disk <ARM id> --target <URL> --dry-run --prices prices.json
+  snapferry sync --disk <ARM id> --target <URL> --watch 15m";
+
+/// A disk and where its chain goes.
+#[derive(clap::Args)]
+pub struct SyncArgs {
+    /// ARM id of the disk: /subscriptions/.../Microsoft.Compute/disks/NAME
+    #[arg(long, value_name = "ID", env = "SNAPFERRY_DISK")]
+    pub disk: String,
+    /// The base blob, or a container in which each disk has its own: URL with a SAS, or without one to sign in with
+    /// Entra (URL, @FILE or -)
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: String,
+    /// The last snapshot to copy: its name or ARM id
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub until: Option<String>,
+    /// Copy only the newest snapshot, as one difference from the last point
+    #[arg(long)]
+    pub skip_intermediate: bool,
+    /// Look again after this time, for ever, such as 15m
+    #[arg(long, value_name = "INTERVAL", value_parser = humantime::parse_duration, conflicts_with = "dry_run")]
+    pub watch: Option<Duration>,
+    /// Begin anew in the same blob where no difference is possible; its points stay
+    #[arg(long)]
+    pub rebase: bool,
+    /// Put a base that a step to a deleted snapshot has torn back to its last point, and go on
+    #[arg(long)]
+    pub roll_back: bool,
+    /// Only say what would be done: bytes, requests, time and money of every step
+    #[arg(long)]
+    pub dry_run: bool,
+    /// List snapshots in this resource group only, instead of the disk's whole subscription
+    #[arg(long, value_name = "GROUP")]
+    pub snapshot_resource_group: Option<String>,
+    /// How long access to a snapshot lasts if it is neither renewed nor ended, such as 1h
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub sas_duration: Duration,
+    /// End a SAS that is out for a snapshot that is to be read, whoever asked for it
+    #[arg(long)]
+    pub revoke_active_sas: bool,
+    /// Price table for --dry-run: a file as `snapferry prices` prints it
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<String>,
+    /// What --dry-run counts with, such as 200MiB/s; otherwise --rate-limit, or what one page blob takes
+    #[arg(long, value_name = "RATE", value_parser = settings::parse_rate)]
+    pub assume_rate: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub manager: ArmArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub planning: PlanningArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub copying: CopyingArgs,
+}
+
+/// Everything that a round needs.
+struct Rounds {
+    job: Job,
+    arm: Arm,
+    client: Client,
+    settings: Settings,
+    output: Output,
+}
+
+pub(super) async fn sync(args: Box<SyncArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
+    let prices = settings::prices(args.prices.as_deref())?;
+    let rounds = rounds(&args, output)?;
+    if args.dry_run {
+        return rounds.dry_run(&args, &prices, cancel).await;
+    }
+    let Some(interval) = args.watch else { return rounds.round(cancel).await };
+    loop {
+        match rounds.round(cancel).await {
+            Ok(()) => {}
+            // What passes by itself passes until the next round; a service must not end for it.
+            Err(error)
+                if error.kind().remedy() == Remedy::Passes && error.kind() != ErrorKind::Interrupted =>
+            {
+                output.error_line(&error);
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = crate::azure::pace::pause(interval) => {}
+            () = cancel.cancelled() => return Ok(()),
+        }
+    }
+}
+
+pub(super) fn prices() -> Result<()> {
+    let table = serde_json::to_string_pretty(&PriceTable::default())
+        .map_err(|error| Error::new(ErrorKind::Internal, "write the price table", error.to_string()))?;
+    output::write_line(&table)
+}
+
+fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
+    if !(SHORTEST_GRANT..=LONGEST_GRANT).contains(&args.sas_duration) {
+        let why = "the service grants access for 30 seconds to 60 days";
+        return Err(Error::new(ErrorKind::Usage, "use --sas-duration", why)
+            .next("leave it out: access is renewed while it is needed"));
+    }
+    if args.watch.is_some_and(|interval| interval < Duration::from_secs(1)) {
+        return Err(Error::new(ErrorKind::Usage, "use --watch", "it is less than a second")
+            .next("such as --watch 15m"));
+    }
+    let disk = ArmId::parse(ArmKind::Disk, &args.disk)?;
+    let plain = if args.planning.access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
+    let destination = Destination::parse(&settings::url_text("target", &args.target)?, plain)?;
+    if let Destination::Blob(blob) = &destination
+        && blob.snapshot().is_some()
+    {
+        let why = "it names a snapshot; only the blob itself can be written to";
+        return Err(Error::new(ErrorKind::Usage, "use the target URL", why)
+            .on(blob)
+            .next("leave snapshot= out of --target"));
+    }
+    let settings = settings::copy_settings(&args.planning, &args.copying)?;
+    let client = settings::client(&args.planning, true)?;
+    let arm = settings::arm(&args.manager, &client, plain)?;
+    let group = args.snapshot_resource_group.as_deref();
+    let job = Job {
+        scope: group.map(|group| ListScope::Group(disk.subscription().to_owned(), group.to_owned())),
+        disk,
+        destination,
+        wanted: Wanted {
+            until: args.until.clone(),
+            skip_intermediate: args.skip_intermediate,
+            rebase: args.rebase,
+        },
+        roll_back: args.roll_back,
+        grants: GrantOptions { duration: args.sas_duration, revoke_active: args.revoke_active_sas, plain },
+    };
+    Ok(Rounds { job, arm, client, settings, output })
+}
+
+impl Rounds {
+    async fn round(&self, cancel: &CancellationToken) -> Result<()> {
+        let (lines, to_show) = mpsc::unbounded_channel();
+        let teller = Teller { lines, current: Mutex::default(), told: Mutex::default() };
+        let work = sync::sync(&self.job, &self.arm, &self.client, &self.settings, &teller, cancel);
+        let shown = Shown { wanted: self.output.progress, lines: Some((to_show, self.output)) };
+        let report = progress::show_with(|| teller.current().read(), shown, work).await?;
+        self.output.result(&report, &describe(&report))
+    }
+
+    async fn dry_run(&self, args: &SyncArgs, prices: &PriceTable, cancel: &CancellationToken) -> Result<()> {
+        let counters = Progress::default();
+        let forecasting =
+            |job| sync::forecast(job, &self.arm, &self.client, &self.settings, &counters, cancel);
+        let (outlook, forecasts) =
+            progress::show(&counters, self.output.progress, forecasting(&self.job)).await?;
+        let mut others = None;
+        if self.job.wanted.skip_intermediate && !outlook.outline.skipped.is_empty() {
+            // What is saved can only be told by looking at the long way too.
+            let wanted = Wanted { skip_intermediate: false, ..self.job.wanted.clone() };
+            let job = Job { wanted, ..self.job.clone() };
+            others = Some(progress::show(&counters, self.output.progress, forecasting(&job)).await?.1);
+        }
+        let default = Rate::default();
+        let rate = Rate {
+            bytes_per_second: args
+                .assume_rate
+                .or(self.settings.caps.bytes_per_second)
+                .unwrap_or(default.bytes_per_second),
+            requests_per_second: self
+                .settings
+                .caps
+                .requests_per_second
+                .unwrap_or(default.requests_per_second),
+        };
+        let table = Table { forecasts: &forecasts, others: others.as_deref(), prices, rate };
+        self.output.result(&table.document(&outlook), &table.text(&outlook))
+    }
+}
+
+/// Says what is done while it is done.
+struct Teller {
+    lines: mpsc::UnboundedSender<String>,
+    current: Mutex<Arc<Progress>>,
+    /// Whether the whole outline was told.
+    told: Mutex<bool>,
+}
+
+impl Teller {
+    fn current(&self) -> Arc<Progress> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn say(&self, line: String) {
+        // Nobody listens when the run is over.
+        let _ = self.lines.send(line);
+    }
+}
+
+impl Witness for Teller {
+    fn found(&self, outlook: &Outlook) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *told, true) {
+            return;
+        }
+        self.say(format!("target        {}", outlook.target));
+        for line in outlined(&outlook.outline) {
+            self.say(line);
+        }
+        for left_out in &outlook.chain.left_out {
+            self.say(format!("left out      {}: {}", left_out.snapshot.name(), left_out.why));
+        }
+    }
+
+    fn begins(&self, _: &Planned, progress: &Arc<Progress>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(progress);
+    }
+
+    fn sealed(&self, planned: &Planned, report: &Report) {
+        let resumed = report.resumed_from.map(|at| format!(" (taken up at byte {at})")).unwrap_or_default();
+        self.say(format!(
+            "sealed        {:<24} {} changed, {} sent in {:.1} s ({}/s), point {}{resumed}",
+            planned.to.id.name(),
+            size(report.totals.bytes_changed),
+            size(report.bytes_sent),
+            report.seconds,
+            size(per_second(report.bytes_sent, report.seconds)),
+            report.point.point,
+        ));
+    }
+
+    fn waits(&self, snapshot: &ManagedSnapshot) {
+        let percent = snapshot.completion_percent.unwrap_or_default();
+        self.say(format!("waiting       {} is {percent} % complete", snapshot.id.name()));
+    }
+}
+
+fn outlined(outline: &Outline) -> Vec<String> {
+    let steps = outline.steps.iter().map(|step| {
+        let how = match (&step.from, step.rebase) {
+            (Some(from), _) => format!("as a difference from {}", from.id.name()),
+            (None, true) => "whole, anew in the same blob".to_owned(),
+            (None, false) => "whole".to_owned(),
+        };
+        format!("to copy       {} {how}", step.to.id.name())
+    });
+    let skipped = outline.skipped.iter().map(|snapshot| format!("skipped       {}", snapshot.id.name()));
+    let waiting = outline.waiting.iter().map(|snapshot| {
+        format!(
+            "not ready     {} ({} %)",
+            snapshot.id.name(),
+            snapshot.completion_percent.unwrap_or_default()
+        )
+    });
+    steps.chain(skipped).chain(waiting).collect()
+}
+
+fn describe(report: &SyncReport) -> String {
+    let sent: u64 = report.steps.iter().map(|step| step.bytes_sent).sum();
+    let done = match report.steps.len() {
+        0 => "up to date    nothing to copy".to_owned(),
+        steps => format!("up to date    {steps} sealed, {} sent in {:.1} s", size(sent), report.seconds),
+    };
+    let keep = report
+        .keep
+        .as_ref()
+        .map(|keep| {
+            format!("\nkeep          {keep}\n              (the next difference begins at this snapshot)")
+        })
+        .unwrap_or_default();
+    let not_ended: String = report
+        .not_ended
+        .iter()
+        .map(|id| format!("\nnot ended     {id}: snapferry access revoke --snapshot {id}"))
+        .collect();
+    format!("{done}{keep}{not_ended}")
+}
+
+/// A dry run with what it would cost.
+struct Table<'a> {
+    forecasts: &'a [Forecast],
+    /// All steps, where only the newest is wanted.
+    others: Option<&'a [Forecast]>,
+    prices: &'a PriceTable,
+    rate: Rate,
+}
+
+impl Table<'_> {
+    fn estimate(&self, forecasts: &[Forecast]) -> (u64, u64, Estimate) {
+        let mut sum = (0, 0, Estimate::default());
+        for forecast in forecasts {
+            sum.0 += forecast.plan.bytes_to_read;
+            sum.1 += forecast.plan.requests_planned;
+            sum.2 += Estimate::of(&forecast.plan.totals, self.prices, self.rate);
+        }
+        sum
+    }
+
+    fn document(&self, outlook: &Outlook) -> serde_json::Value {
+        let whole = |forecasts: &[Forecast]| {
+            let (bytes, requests, estimate) = self.estimate(forecasts);
+            json!({ "bytes_to_read": bytes, "requests_planned": requests, "estimate": estimate })
+        };
+        json!({
+            "kind": "sync-plan",
+            "disk": outlook.chain.disk,
+            "target": outlook.target.to_string(),
+            "steps": self.forecasts.iter().map(|forecast| {
+                let estimate = Estimate::of(&forecast.plan.totals, self.prices, self.rate);
+                json!({ "step": forecast, "estimate": estimate })
+            }).collect::<Vec<_>>(),
+            "total": whole(self.forecasts),
+            "without_skipping": self.others.map(whole),
+            "skipped": outlook.outline.skipped.iter().map(|snapshot| &snapshot.id).collect::<Vec<_>>(),
+            "left_out": outlook.chain.left_out,
+            "waiting": outlook.outline.waiting.as_ref().map(|snapshot| &snapshot.id),
+            "keep": outlook.at.keep(&outlook.chain).map(|snapshot| &snapshot.id),
+            "prices": self.prices,
+            "rate": self.rate,
+        })
+    }
+
+    fn text(&self, outlook: &Outlook) -> String {
+        let mut lines = vec![format!("target        {}", outlook.target)];
+        for (planned, forecast) in outlook.outline.steps.iter().zip(self.forecasts) {
+            let estimate = Estimate::of(&forecast.plan.totals, self.prices, self.rate);
+            lines.push(format!(
+                "to copy       {:<24} {:<28} {:>10} in {} requests, {}, {:.4} {}",
+                planned.to.id.name(),
+                planned
+                    .from
+                    .as_ref()
+                    .map_or_else(|| "whole".to_owned(), |from| format!("from {}", from.id.name())),
+                size(forecast.plan.bytes_to_read),
+                forecast.plan.requests_planned,
+                duration(estimate.seconds),
+                estimate.once,
+                self.prices.currency,
+            ));
+        }
+        lines.extend(outlined(&outlook.outline).into_iter().filter(|line| !line.starts_with("to copy")));
+        if self.forecasts.is_empty() {
+            lines.push("up to date    nothing to copy".to_owned());
+        } else {
+            lines.push(self.total("in all", self.forecasts));
+        }
+        if let Some(others) = self.others {
+            lines.push(self.total("unskipped", others));
+            let (bytes, _, estimate) = self.estimate(self.forecasts);
+            let (all, _, whole) = self.estimate(others);
+            lines.push(format!(
+                "skipping      saves {} and {:.4} {}",
+                size(all.saturating_sub(bytes)),
+                (whole.once - estimate.once).max(0.0),
+                self.prices.currency
+            ));
+        }
+        lines.push(format!(
+            "counted with  {}/s, {} requests/s; prices: {}",
+            size(self.rate.bytes_per_second),
+            self.rate.requests_per_second,
+            self.prices.source
+        ));
+        lines.join("\n")
+    }
+
+    fn total(&self, name: &str, forecasts: &[Forecast]) -> String {
+        let (bytes, requests, estimate) = self.estimate(forecasts);
+        format!(
+            "{name:<13} {} in {requests} requests, {}, {:.4} {}, then at most {:.4} a month",
+            size(bytes),
+            duration(estimate.seconds),
+            estimate.once,
+            self.prices.currency,
+            estimate.per_month
+        )
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    let rounded = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX);
+    humantime::format_duration(rounded).to_string()
+}
