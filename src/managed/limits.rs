@@ -207,14 +207,12 @@ fn of_same_disk<'a>(
     source: &'a ManagedSnapshot,
 ) -> Option<CopyOfDisk<'a>> {
     let of = std::iter::once(source).chain(all).find(|snapshot| is_of(copy, snapshot));
-    let is_same = match of {
-        Some(of) => of.id == source.id || is_of_disk(of, source),
-        // A copy may keep the family of its source; that is all that is left to go by.
-        None => {
-            let families = copy.family.as_ref().zip(source.family.as_ref());
-            families.is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
-        }
+    // Where its source is gone, all that is left to go by is the family: a copy may keep that of its source.
+    let keeps_family = || {
+        let families = copy.family.as_ref().zip(source.family.as_ref());
+        families.is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
     };
+    let is_same = of.map_or_else(keeps_family, |of| of.id == source.id || is_of_disk(of, source));
     is_same.then_some(CopyOfDisk { copy, of })
 }
 
