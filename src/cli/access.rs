@@ -60,7 +60,13 @@ pub struct RevokeArgs {
 pub(super) async fn access(command: AccessCommand, output: Output, cancel: &CancellationToken) -> Result<()> {
     match command {
         AccessCommand::Grant(args) => grant(&args, output, cancel).await,
-        AccessCommand::Revoke(args) => super::unless(cancel, revoke(&args, output)).await,
+        AccessCommand::Revoke(args) => tokio::select! {
+            result = revoke(&args, output) => result,
+            () = cancel.cancelled() => {
+                let why = "interrupted: those that were not ended yet are still out";
+                Err(Error::new(ErrorKind::Interrupted, "end the SAS", why).next("run the same command again"))
+            }
+        },
     }
 }
 

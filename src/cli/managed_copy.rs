@@ -258,3 +258,31 @@ fn describe(report: &Report) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_line_tells_percent_rate_and_time_left() {
+        let mut seen = Seen { phase: Phase::Copying, percent: 25.0, size: Some(1 << 30), ..Seen::default() };
+        assert_eq!(line(&seen), "the service has copied 25.0 percent, time left unknown");
+        seen.percent_per_second = Some(0.5);
+        seen.left = Some(Duration::from_secs(150));
+        let rate = size((1 << 30) / 200);
+        assert_eq!(
+            line(&seen),
+            format!("the service has copied 25.0 percent, {rate}/s of the disk, time left 2m 30s")
+        );
+        seen.size = None;
+        assert!(line(&seen).contains("0.50 percent/s"));
+    }
+
+    #[test]
+    fn a_tag_has_a_name_and_a_value_with_anything_in_it() {
+        assert_eq!(parse_tag("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(parse_tag("a="), Ok(("a".to_owned(), String::new())));
+        assert!(parse_tag("a").is_err());
+    }
+}
