@@ -309,6 +309,24 @@ async fn a_service_that_cannot_be_asked_any_more_does_not_end_the_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_reply_was_lost_is_found() {
+    let site = Site::new().await;
+    let monday = site.disk.snapshot_named("monday");
+    let retry = snapferry::azure::RetryPolicy { budget: Duration::from_millis(50), ..world::client().retry };
+    let (arm, watch, cancel) = (site.client_with(retry), Watch::default(), CancellationToken::new());
+    let request = request(&monday.arm_id(), &site.beside("copy"));
+    let put = |kind| Fault::new(kind).on(Call::ArmPutSnapshot).always();
+    site.emulator.faults().add(put(FaultKind::CutBeforeApply));
+    let error = managed::start(&arm, &request, &watch, &cancel).await.unwrap_err();
+    assert_eq!(error.kind(), snapferry::ErrorKind::Unavailable);
+    assert!(error.advice().unwrap().contains("not known"), "{error}");
+    site.emulator.faults().clear();
+    site.emulator.faults().add(put(FaultKind::CutAfterApply));
+    let copy = managed::start(&arm, &request, &watch, &cancel).await.unwrap();
+    assert_eq!(copy.target().to_string(), site.beside("copy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_disk_of_the_same_region_is_no_obstacle() {
     let site = Site::new().await;
     site.copies_at(0.0);

@@ -157,12 +157,11 @@ mod tests {
         let made = az(&with_tags()).unwrap();
         assert!(made.contains(r"'owner=it'\''s (us) $HOME'"), "{made}");
         assert!(
-            made.contains("--resource-group 'Prod (web)'")
-                && made.contains("--bandwidth-copy-speed Enhanced")
+            made.contains("--resource-group 'Prod(web)'") && made.contains("--bandwidth-copy-speed Enhanced")
         );
         let made = az_powershell(&with_tags()).unwrap();
         assert!(made.contains("'owner' = 'it''s (us) $HOME'"), "{made}");
-        assert!(made.contains("-ResourceGroupName 'Prod (web)'"));
+        assert!(made.contains("-ResourceGroupName 'Prod(web)'"));
         assert!(made.contains("ProvisionedBandwidthCopySpeed = 'Enhanced'"));
     }
 

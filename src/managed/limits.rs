@@ -121,7 +121,7 @@ pub(super) fn check(
 }
 
 /// What has the target's name must be the copy that was asked for.
-fn same_copy(there: &ManagedSnapshot, source: &ManagedSnapshot, request: &Request) -> Result<()> {
+pub(super) fn same_copy(there: &ManagedSnapshot, source: &ManagedSnapshot, request: &Request) -> Result<()> {
     let why = if !is_copy_start(there) {
         "a snapshot of this name exists, and it is no managed copy".to_owned()
     } else if !is_of(there, source) {

@@ -100,10 +100,10 @@ pub async fn start(arm: &Arm, request: &Request, watch: &Watch, cancel: &Cancell
         let source = arm.snapshot(&request.source).await?;
         limits::check_source(&source, request)?;
         let all = limits::list(arm, request).await?;
-        limits::check(&all, &source, request)
+        limits::check(&all, &source, request).map(|found| (source, found))
     };
-    let found = tokio::select! {
-        found = checks => found?,
+    let (source, found) = tokio::select! {
+        checked = checks => checked?,
         () = cancel.cancelled() => {
             return Err(Error::new(ErrorKind::Interrupted, "start the copy", "interrupted before it was started"));
         }
@@ -114,20 +114,30 @@ pub async fn start(arm: &Arm, request: &Request, watch: &Watch, cancel: &Cancell
     }
     watch.enter(Phase::Starting);
     let now = (Instant::now(), Timestamp::now());
-    let put = async {
-        arm.create_snapshot(&request.target, &request.body())
-            .await
-            .map_err(|error| refused(error, request))?;
-        arm.snapshot(&request.target).await.map_err(Error::from)
-    };
     let snapshot = tokio::select! {
-        snapshot = put => snapshot?,
+        snapshot = put(arm, request, &source) => snapshot?,
         () = cancel.cancelled() => {
             let why = "interrupted while it was being started: it may be under way";
             return Err(interrupted(&request.target, "start the copy", why.to_owned()));
         }
     };
     Copy { snapshot, source: Some(request.source.clone()), began: Some(now), ended: None }.unless_failed()
+}
+
+/// Asks the service to begin, and looks at what it made of that.
+async fn put(arm: &Arm, request: &Request, source: &ManagedSnapshot) -> Result<ManagedSnapshot> {
+    let Err(error) = arm.create_snapshot(&request.target, &request.body()).await else {
+        return Ok(arm.snapshot(&request.target).await?);
+    };
+    let error = refused(error, request);
+    if error.kind() != ErrorKind::Unavailable {
+        return Err(error);
+    }
+    // A call without an end may have been taken all the same: then the copy is there.
+    match arm.snapshot(&request.target).await {
+        Ok(there) if limits::same_copy(&there, source, request).is_ok() => Ok(there),
+        _ => Err(error),
+    }
 }
 
 /// Finds a copy that was started before, by whatever means.

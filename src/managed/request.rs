@@ -183,7 +183,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn snapshot_id(name: &str) -> ArmId {
-        ArmId::new(ArmKind::Snapshot, "0b1f", "Prod (web)", name)
+        ArmId::new(ArmKind::Snapshot, "0b1f", "Prod(web)", name)
     }
 
     pub(in super::super) fn request() -> Request {
