@@ -74,7 +74,7 @@ async fn the_limits_of_managed_copies_are_told_before_anything_is_started() {
     let run = site.run(&pending).await;
     assert!(run.status.success(), "{}", text(&run.stderr));
     let told = text(&run.stderr);
-    assert!(told.contains("1 older snapshots of this disk are not in northeurope"), "{told}");
+    assert!(told.contains("older snapshots of this disk that are not in northeurope: 1;"), "{told}");
 
     let (code, told) = site.refused(&copy_of(&tuesday, "z-tuesday")).await;
     assert_eq!(code, 19, "{told}");

@@ -77,6 +77,8 @@ impl Watch {
             (seconds > 0.0 && percent > before).then(|| (percent - before) / seconds)
         });
         let left = rate.and_then(|rate| Duration::try_from_secs_f64((100.0 - percent).max(0.0) / rate).ok());
+        let since = inner.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
+        let left = left.map(|left| left.saturating_sub(since));
         Seen { phase: inner.phase, percent, size: inner.size, percent_per_second: rate, left }
     }
 
@@ -110,8 +112,10 @@ impl Copy {
         // What this run started and is done at the first look ended about now.
         self.saw_end(self.began.is_some());
         while !self.is_done() {
+            // Near the end the service is asked sooner: so the end is seen when it comes.
+            let pause = watch.read().left.map_or(wait, |left| wait.min(left.max(polling.first)));
             let look = async {
-                pace::pause(wait).await;
+                pace::pause(pause).await;
                 arm.snapshot(&self.snapshot.id).await
             };
             self.snapshot = tokio::select! {

@@ -152,7 +152,7 @@ fn warn_of_skipped(
         .count();
     if skipped > 0 {
         tracing::warn!(
-            "{skipped} older snapshots of this disk are not in {region}, and Azure copies none of them after this one"
+            "older snapshots of this disk that are not in {region}: {skipped}; Azure copies none of them after this one"
         );
     }
 }
