@@ -16,6 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,8 +40,8 @@ use crate::step::{PlanReport, Report, Settings, Step};
 const MOST_TRIED: usize = 8;
 /// How often a snapshot may be deleted under a run before that is no accident.
 const MOST_VANISHED: u32 = 20;
-/// How often a snapshot that is not whole yet is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How far the time in a snapshot's URL may be from when the resource manager says that it was made.
+const SLACK: Duration = Duration::from_mins(1);
 /// How long it may stand still.
 const MOST_STILL: Duration = Duration::from_mins(30);
 
@@ -57,6 +58,8 @@ pub struct Job {
     pub wanted: Wanted,
     /// Put a base that a step to a deleted snapshot has torn back to its last point, and go on.
     pub roll_back: bool,
+    /// How often a snapshot that is not whole yet is looked at.
+    pub ready_every: Duration,
     /// How access to snapshots is granted.
     pub grants: GrantOptions,
 }
@@ -354,7 +357,7 @@ impl<'a> Run<'a> {
                     .on(&snapshot.id)
                     .next("run the same command again later; to look: az snapshot show --query completionPercent"));
             }
-            pace::pause(LOOK_EVERY).await;
+            pace::pause(self.job.ready_every).await;
         }
     }
 
@@ -434,7 +437,11 @@ impl<'a> Run<'a> {
                 .on(target)
                 .next("name the base blob of this disk as --target, or a container, in which each disk has its own"));
         }
-        let to = self.known(chain, &marker.step.to, origin.map(|origin| origin.unique_id.clone())).await?;
+        let mut to =
+            self.known(chain, &marker.step.to, origin.map(|origin| origin.unique_id.clone())).await?;
+        if let Some(created) = origin.and_then(|origin| origin.created.as_ref()?.parse().ok()) {
+            to.made = created;
+        }
         // What waits for its seal is as good as sealed.
         if marker.state != State::Applying {
             return Ok(At::Clean(to));
@@ -452,9 +459,12 @@ impl<'a> Run<'a> {
     /// A base that was made by `copy` names its snapshots by their URLs: the one with that URL is looked for, nearest
     /// in time first.
     async fn known(&self, chain: &Chain, id: &SnapshotId, unique_id: Option<String>) -> Result<Known> {
-        let time = id.time().parse().unwrap_or_default();
+        let time: Timestamp = id.time().parse().unwrap_or_default();
+        // The resource manager's time may differ: rather take one too many for newer than one too few.
+        let made = time.saturating_sub(SLACK).unwrap_or(time);
+        let known = |unique_id| Known { unique_id, name: id.time().to_owned(), made };
         if unique_id.is_some() {
-            return Ok(Known { unique_id, time });
+            return Ok(known(unique_id));
         }
         let mut nearest: Vec<_> = chain.snapshots.iter().filter(|snapshot| snapshot.is_ready()).collect();
         nearest.sort_by_key(|snapshot| {
@@ -465,10 +475,10 @@ impl<'a> Run<'a> {
             let is_it = SnapshotId::of(&resource)?.is(id, self.settings.across_hosts);
             self.keeper.end(&snapshot.id).await;
             if is_it {
-                return Ok(Known { unique_id: snapshot.unique_id.clone(), time });
+                return Ok(known(snapshot.unique_id.clone()));
             }
         }
-        Ok(Known { unique_id: None, time })
+        Ok(known(None))
     }
 }
 
@@ -478,7 +488,7 @@ impl At {
         match self {
             Self::Torn { from: Some(_), to } if is_wanted => {
                 let is_gone = to.unique_id.as_deref().is_none_or(|id| chain.by_unique_id(id).is_none());
-                is_gone.then(|| to.time.to_string())
+                is_gone.then(|| to.name.clone())
             }
             _ => None,
         }
@@ -513,6 +523,7 @@ fn origin(chain: &Chain, planned: &Planned) -> Origin {
     Origin {
         snapshot: planned.to.id.to_string(),
         unique_id: planned.to.unique_id.clone().unwrap_or_default(),
+        created: planned.to.created.map(|created| created.to_string()),
         previous_unique_id: planned.from.as_ref().and_then(|from| from.unique_id.clone()),
         disk_unique_id: chain.disk_unique_id.clone(),
         family: planned.to.family.clone(),

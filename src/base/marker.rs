@@ -174,6 +174,7 @@ impl Marker {
             optional.extend([
                 ("snapshot", origin.encoded_snapshot()),
                 ("snapshot_uid", origin.unique_id.clone()),
+                ("created", origin.created.clone().unwrap_or_default()),
                 ("previous_uid", origin.previous_unique_id.clone().unwrap_or_default()),
                 ("disk_uid", origin.disk_unique_id.clone().unwrap_or_default()),
                 ("family", origin.family.clone().unwrap_or_default()),
@@ -223,6 +224,7 @@ impl<'a> Fields<'a> {
         Some(Origin {
             snapshot: Origin::decoded_snapshot(self.optional("snapshot")?),
             unique_id: owned("snapshot_uid")?,
+            created: owned("created"),
             previous_unique_id: owned("previous_uid"),
             disk_unique_id: owned("disk_uid"),
             family: owned("family"),
@@ -262,6 +264,7 @@ mod tests {
                 snapshot: "/subscriptions/1/resourceGroups/Büro (2)/providers/Microsoft.Compute/snapshots/s"
                     .to_owned(),
                 unique_id: "u2".to_owned(),
+                created: Some("2026-01-02T00:00:00.5Z".to_owned()),
                 previous_unique_id: Some("u1".to_owned()),
                 disk_unique_id: Some("d".to_owned()),
                 family: Some("f".to_owned()),

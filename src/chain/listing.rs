@@ -100,7 +100,12 @@ impl Chain {
 
     /// The snapshot with this unique id.
     pub fn by_unique_id(&self, unique_id: &str) -> Option<&ManagedSnapshot> {
-        self.snapshots.iter().find(|snapshot| {
+        self.snapshots.get(self.position(unique_id)?)
+    }
+
+    /// Its place in the chain.
+    pub fn position(&self, unique_id: &str) -> Option<usize> {
+        self.snapshots.iter().position(|snapshot| {
             snapshot.unique_id.as_deref().is_some_and(|theirs| theirs.eq_ignore_ascii_case(unique_id))
         })
     }

@@ -11,6 +11,8 @@ pub struct Origin {
     pub snapshot: String,
     /// Its unique id: another snapshot of the same name has another one.
     pub unique_id: String,
+    /// When the resource manager says that it was made: the order of a chain. The time in its URL is another one.
+    pub created: Option<String>,
     /// The unique id of the snapshot that the step began at; `None` for a full copy.
     pub previous_unique_id: Option<String>,
     /// The unique id of the disk: a disk that was made anew under the same name has another one.

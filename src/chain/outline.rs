@@ -30,8 +30,10 @@ pub enum At {
 pub struct Known {
     /// Its unique id; `None` when none of the listed snapshots is it.
     pub unique_id: Option<String>,
-    /// Its time, as its URL had it.
-    pub time: Timestamp,
+    /// What it is called in messages.
+    pub name: String,
+    /// What was made later than this came after it: for a snapshot that is listed no more.
+    pub made: Timestamp,
 }
 
 /// What is wanted of an outline.
@@ -76,12 +78,12 @@ pub fn outline(chain: &Chain, at: &At, wanted: &Wanted) -> Result<Outline> {
         At::Clean(known) => after(chain, all, known, wanted)?,
         At::Torn { from, to } => match resume(chain, from.as_ref(), to, wanted)? {
             Some(step) => {
-                let rest = newer(all, to.time, to.unique_id.as_deref());
+                let rest = newer(chain, all, to);
                 let last = Some(step.to.clone());
                 made.steps.push(step);
                 (last, rest)
             }
-            None => (None, newer(all, from.as_ref().map_or(Timestamp::MIN, |from| from.time), None)),
+            None => (None, from.as_ref().map_or(all, |from| newer(chain, all, from))),
         },
     };
     // Something is there that the first step does not build upon.
@@ -141,7 +143,7 @@ fn after<'a>(
     known: &Known,
     wanted: &Wanted,
 ) -> Result<(Option<ManagedSnapshot>, &'a [ManagedSnapshot])> {
-    let rest = newer(all, known.time, known.unique_id.as_deref());
+    let rest = newer(chain, all, known);
     let last = known.unique_id.as_deref().and_then(|id| chain.by_unique_id(id)).cloned();
     match (&last, rest.first()) {
         (None, Some(next)) if !wanted.rebase => Err(offer_rebase(
@@ -149,24 +151,21 @@ fn after<'a>(
             next,
             format!(
                 "the snapshot that the base blob is clean at ({}) was deleted, and nothing can be diffed against it",
-                known.time
+                known.name
             ),
         )),
         _ => Ok((last, rest)),
     }
 }
 
-/// The snapshots after one that is known by its unique id, or else by its time.
-fn newer<'a>(all: &'a [ManagedSnapshot], time: Timestamp, unique_id: Option<&str>) -> &'a [ManagedSnapshot] {
-    let is_it = |snapshot: &ManagedSnapshot| {
-        let theirs = snapshot.unique_id.as_deref();
-        unique_id.zip(theirs).is_some_and(|(ours, theirs)| ours.eq_ignore_ascii_case(theirs))
-    };
-    match all.iter().position(is_it) {
-        Some(at) => &all[at + 1..],
-        // It was deleted, or is newer than what is wanted.
-        None => &all[all.partition_point(|snapshot| snapshot.created <= Some(time))..],
-    }
+/// What of `all`, the chain or its beginning, came after a snapshot.
+fn newer<'a>(chain: &Chain, all: &'a [ManagedSnapshot], known: &Known) -> &'a [ManagedSnapshot] {
+    let listed = known.unique_id.as_deref().and_then(|id| chain.position(id));
+    let first = listed.map_or_else(
+        || all.partition_point(|snapshot| snapshot.created <= Some(known.made)),
+        |position| position + 1,
+    );
+    all.get(first..).unwrap_or_default()
 }
 
 /// The step that tore the base, to be finished; `None` when it cannot be and the base shall begin anew.
@@ -186,18 +185,18 @@ fn resume(chain: &Chain, from: Option<&Known>, to: &Known, wanted: &Wanted) -> R
         (Some(Some(from)), Some(to)) => Ok(Some(Planned { from: Some(from), to, rebase: false })),
         _ if wanted.rebase => Ok(None),
         (None, None) => refuse(
-            format!("the snapshot of its first full copy ({}) was deleted", to.time),
+            format!("the snapshot of its first full copy ({}) was deleted", to.name),
             "begin anew in the same blob: snapferry sync --rebase",
         ),
         (Some(None), _) => refuse(
             format!(
                 "the snapshot that it began at ({}) was deleted",
-                from.map(|from| from.time).unwrap_or_default()
+                from.map(|from| from.name.as_str()).unwrap_or_default()
             ),
             "begin anew in the same blob, whose points stay: snapferry sync --rebase",
         ),
         (Some(Some(_)), None) => refuse(
-            format!("the snapshot that it leads to ({}) was deleted", to.time),
+            format!("the snapshot that it leads to ({}) was deleted", to.name),
             "put the base blob back to its last point: snapferry rollback --target <URL>; or let sync do that: --roll-back",
         ),
     }
@@ -245,5 +244,126 @@ impl From<&Planned> for PlannedSummary {
             to: planned.to.id.to_string(),
             rebase: planned.rebase,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::azure::arm::{ArmId, ArmKind};
+
+    const GIB: u64 = 1 << 30;
+
+    fn snapshot(number: i64) -> ManagedSnapshot {
+        ManagedSnapshot {
+            id: ArmId::new(ArmKind::Snapshot, "s", "g", &format!("n{number}")),
+            unique_id: Some(format!("U{number}")),
+            location: "here".to_owned(),
+            created: Some(Timestamp::from_second(number * 3600).unwrap()),
+            size: Some(GIB),
+            incremental: true,
+            family: Some("f".to_owned()),
+            source: None,
+            source_unique_id: None,
+            create_option: None,
+            sector_size: 512,
+            provisioning_state: Some("Succeeded".to_owned()),
+            disk_state: None,
+            completion_percent: None,
+            copy_error: None,
+        }
+    }
+
+    fn chain(numbers: &[i64]) -> Chain {
+        Chain {
+            disk: ArmId::new(ArmKind::Disk, "s", "g", "d"),
+            disk_unique_id: Some("D".to_owned()),
+            snapshots: numbers.iter().map(|number| snapshot(*number)).collect(),
+            left_out: Vec::new(),
+        }
+    }
+
+    fn at(number: i64) -> Known {
+        let made = Timestamp::from_second(number * 3600).unwrap();
+        Known { unique_id: Some(format!("u{number}")), name: number.to_string(), made }
+    }
+
+    /// `from>to`, `>to` for a full copy, `!to` for one that begins anew.
+    fn steps(chain: &Chain, at: &At, wanted: &Wanted) -> std::result::Result<String, ErrorKind> {
+        let made = outline(chain, at, wanted).map_err(|error| {
+            assert!(error.advice().is_some(), "an error without advice: {error}");
+            error.kind()
+        })?;
+        let shown = made.steps.iter().map(|step| {
+            let to = step.to.id.name().trim_start_matches('n');
+            match &step.from {
+                Some(from) => format!("{}>{to}", from.id.name().trim_start_matches('n')),
+                None if step.rebase => format!("!{to}"),
+                None => format!(">{to}"),
+            }
+        });
+        Ok(shown.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn what_is_missing_is_copied_in_order_and_over_gaps() {
+        let all = Wanted::default();
+        let ok = |text: &str| Ok(text.to_owned());
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Nothing, &all), ok(">1 1>2 2>3"));
+        assert_eq!(steps(&chain(&[1, 2, 5]), &At::Clean(at(1)), &all), ok("1>2 2>5"));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Clean(at(3)), &all), ok(""));
+        let newest = Wanted { skip_intermediate: true, ..Wanted::default() };
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Clean(at(1)), &newest), ok("1>3"));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Nothing, &newest), ok(">3"));
+        let until = |name: &str| Wanted { until: Some(name.to_owned()), ..Wanted::default() };
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Nothing, &until("N2")), ok(">1 1>2"));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Clean(at(3)), &until("n2")), ok(""));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &At::Clean(at(3)), &until("n9")), Err(ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn where_no_difference_is_possible_it_begins_anew_only_when_that_is_wanted() {
+        let (all, anew) = (Wanted::default(), Wanted { rebase: true, ..Wanted::default() });
+        let ok = |text: &str| Ok(text.to_owned());
+        let deleted = chain(&[1, 3, 4]);
+        assert_eq!(steps(&deleted, &At::Clean(at(2)), &all), Err(ErrorKind::BaseElsewhere));
+        assert_eq!(steps(&deleted, &At::Clean(at(2)), &anew), ok("!3 3>4"));
+        assert_eq!(steps(&chain(&[1]), &At::Clean(at(2)), &all), ok(""), "nothing newer is there");
+        let mut grown = chain(&[1, 2, 3]);
+        grown.snapshots[0].size = Some(DIFF_BOUNDARY);
+        grown.snapshots[1].size = Some(DIFF_BOUNDARY + GIB);
+        grown.snapshots[2].size = Some(DIFF_BOUNDARY + GIB);
+        assert_eq!(steps(&grown, &At::Clean(at(1)), &all), Err(ErrorKind::GrowthAcross4Tib));
+        assert_eq!(steps(&grown, &At::Clean(at(1)), &anew), ok("!2 2>3"));
+        assert_eq!(steps(&grown, &At::Nothing, &anew), ok(">1 !2 2>3"));
+        let mut other = chain(&[1, 2]);
+        other.snapshots[1].family = Some("g".to_owned());
+        assert_eq!(steps(&other, &At::Clean(at(1)), &all), Err(ErrorKind::DifferentFamilies));
+    }
+
+    #[test]
+    fn a_torn_base_is_finished_first_or_told_how() {
+        let (all, anew) = (Wanted::default(), Wanted { rebase: true, ..Wanted::default() });
+        let ok = |text: &str| Ok(text.to_owned());
+        let torn = |from: Option<i64>, to| At::Torn { from: from.map(at), to: at(to) };
+        assert_eq!(steps(&chain(&[1, 2, 3]), &torn(Some(1), 2), &all), ok("1>2 2>3"));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &torn(None, 1), &all), ok("!1 1>2 2>3"));
+        let newest = Wanted { skip_intermediate: true, ..Wanted::default() };
+        assert_eq!(steps(&chain(&[1, 2, 3, 4]), &torn(Some(1), 2), &newest), ok("1>2 2>4"));
+        for (listed, from) in [(vec![1, 3], Some(1)), (vec![2, 3], Some(1)), (vec![3], None)] {
+            assert_eq!(steps(&chain(&listed), &torn(from, 2), &all), Err(ErrorKind::BaseNotClean));
+        }
+        assert_eq!(steps(&chain(&[2, 3]), &torn(Some(1), 2), &anew), ok("!2 2>3"));
+        assert_eq!(steps(&chain(&[3]), &torn(None, 2), &anew), ok("!3"));
+    }
+
+    #[test]
+    fn nothing_passes_a_snapshot_that_is_not_whole() {
+        let mut waiting = chain(&[1, 2, 3]);
+        waiting.snapshots[1].completion_percent = Some(12.0);
+        let made = outline(&waiting, &At::Clean(at(1)), &Wanted::default()).unwrap();
+        assert!(made.steps.is_empty());
+        assert_eq!(made.waiting.unwrap().id.name(), "n2");
     }
 }

@@ -39,6 +39,9 @@ Examples:
   snapferry sync --disk <ARM id> --target <URL> --dry-run --prices prices.json
   snapferry sync --disk <ARM id> --target <URL> --watch 15m";
 
+/// How often a snapshot that is not whole yet is looked at.
+const READY_EVERY: Duration = Duration::from_secs(10);
+
 /// A disk and where its chain goes.
 #[derive(clap::Args)]
 pub struct SyncArgs {
@@ -168,6 +171,7 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
             rebase: args.rebase,
         },
         roll_back: args.roll_back,
+        ready_every: READY_EVERY,
         grants: GrantOptions { duration: args.sas_duration, revoke_active: args.revoke_active_sas, plain },
     };
     Ok(Rounds { job, arm, client, settings, output })

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs, unreachable_pub)]
 
+pub mod manager;
+
 use std::time::Duration;
 
 use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
