@@ -22,7 +22,7 @@
 //! # Where to start reading
 //! [`replicate`] is the spine: one step from two URLs to a sealed point, with its rules for consistency, retry,
 //! cancellation and crashes. Then, in the order in which data flows: [`chain`] (who the snapshots are), [`diff`],
-//! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name.
+//! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name. [`managed`] lets Azure copy instead.
 //!
 //! # Embedding
 //! The library has no command line in it (`default-features = false`) and prints nothing:
@@ -56,6 +56,7 @@ pub mod copy;
 pub mod diff;
 pub mod dry_run;
 pub mod error;
+pub mod managed;
 pub mod plan;
 mod prepare;
 pub mod price;

@@ -80,6 +80,14 @@ pub enum Command {
     Points(TargetArgs),
     /// Show what a base blob says of itself
     Status(TargetArgs),
+    /// Let Azure copy an incremental snapshot to another region (CopyStart), and follow it
+    #[command(after_help = super::managed_copy::HELP)]
+    ManagedCopy(Box<super::managed_copy::ManagedCopyArgs>),
+    /// Grant a SAS of a snapshot, or end those that are out
+    #[command(subcommand)]
+    Access(super::access::AccessCommand),
+    /// Put the JSON reports of copies side by side: copy, sync and managed-copy
+    Compare(super::compare::CompareArgs),
     /// Print the price table that sync --dry-run counts with, to be edited and given as --prices
     Prices,
     /// Show a disk with three snapshots cross between two emulated regions on this machine, and prove the result

@@ -1,11 +1,15 @@
 //! What a person types and sees. One file a command; nothing in here is known to the engine.
 
+mod access;
 pub mod args;
+mod compare;
 mod copy;
 mod demo;
 mod demo_disk;
 mod emulate;
 mod logs;
+mod managed_copy;
+mod manager;
 pub mod options;
 mod output;
 mod progress;
@@ -52,6 +56,9 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(target) => unless(&cancel, target::points(target, output)).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
+            Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,
+            Command::Access(args) => access::access(args, output, &cancel).await,
+            Command::Compare(args) => compare::compare(&args, output),
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
             Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
         }

@@ -33,6 +33,27 @@ pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future
 /// Runs `work` and shows the numbers that `read` gives, and the lines that come, meanwhile.
 pub(super) async fn show_with<T>(
     read: impl Fn() -> Numbers,
+    shown: Shown,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut rate = Rate::default();
+    let look = || {
+        let now = read();
+        Look { line: rate.line(&now), done: now.bytes, of: now.expected.map_or(0, |(bytes, _)| bytes) }
+    };
+    watch(look, shown, work).await
+}
+
+/// What is shown at one moment.
+pub(super) struct Look {
+    pub(super) line: String,
+    pub(super) done: u64,
+    pub(super) of: u64,
+}
+
+/// Runs `work` and shows what `look` sees, and the lines that come, meanwhile.
+pub(super) async fn watch<T>(
+    mut look: impl FnMut() -> Look,
     mut shown: Shown,
     work: impl Future<Output = T>,
 ) -> T {
@@ -44,7 +65,6 @@ pub(super) async fn show_with<T>(
         let _ = bar.as_ref().map_or_else(printed, |bar| bar.suspend(printed));
     };
     let mut ticks = tokio::time::interval(if is_terminal { BAR_EVERY } else { LINE_EVERY });
-    let mut rate = Rate::default();
     let mut first = true;
     tokio::pin!(work);
     let result = loop {
@@ -52,11 +72,10 @@ pub(super) async fn show_with<T>(
             result = &mut work => break result,
             Some((line, output)) = next_line(&mut shown.lines) => print(line, output),
             _ = ticks.tick(), if shown.wanted => {
-                let now = read();
-                let line = rate.line(&now);
+                let now = look();
                 match &bar {
-                    Some(bar) => draw(bar, &now, line),
-                    None if !first => output::say(&line),
+                    Some(bar) => draw(bar, now),
+                    None if !first => output::say(&now.line),
                     None => first = false,
                 }
             }
@@ -90,10 +109,10 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn draw(bar: &ProgressBar, now: &Numbers, line: String) {
-    bar.set_length(now.expected.map_or(0, |(bytes, _)| bytes));
-    bar.set_position(now.bytes);
-    bar.set_message(line);
+fn draw(bar: &ProgressBar, now: Look) {
+    bar.set_length(now.of);
+    bar.set_position(now.done);
+    bar.set_message(now.line);
 }
 
 #[derive(Default)]
@@ -137,6 +156,6 @@ impl Rate {
     }
 }
 
-fn time_left(seconds: u64) -> String {
+pub(super) fn time_left(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
