@@ -72,7 +72,7 @@ async fn a_sas_that_is_revoked_in_mid_copy_is_asked_for_again() {
     let arm = world.source.arm();
     let revoke = || {
         let url = format!("{}{id}/endGetAccess?api-version=2024-03-02", arm.endpoint());
-        let token = arm.token(Duration::from_secs(60));
+        let token = arm.token(Duration::from_mins(1));
         tokio::spawn(async move { reqwest_post(&url, &token).await });
     };
     copied_while(&world, &disk, 3, revoke).await.unwrap();
@@ -222,7 +222,7 @@ async fn access_is_ended_on_every_way_out() {
 
 async fn grant_by_hand(world: &World, id: &str) {
     let arm = world.source.arm();
-    let bearer = format!("Bearer {}", arm.token(Duration::from_secs(60)));
+    let bearer = format!("Bearer {}", arm.token(Duration::from_mins(1)));
     let url = format!("{}{id}/beginGetAccess?api-version=2024-03-02", arm.endpoint());
     let body = br#"{"access":"Read","durationInSeconds":3600}"#.to_vec();
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];

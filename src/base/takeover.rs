@@ -50,7 +50,8 @@ pub(super) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
 struct Watch {
     options: LeaseOptions,
     deadline: Instant,
-    seen: Option<Option<(String, String, u64)>>,
+    /// What its marker said when it was looked at last.
+    seen: Option<String>,
 }
 
 impl Watch {
@@ -61,7 +62,9 @@ impl Watch {
     /// Waits a little, or says that there is nothing to wait for.
     async fn pause(&mut self, blob: &PageBlob) -> Result<()> {
         let marker = look(blob).await?.marker;
-        let sign = marker.map(|marker| (marker.run, marker.written_at, marker.checkpoint.offset));
+        let sign = marker.map_or_else(String::new, |marker| {
+            format!("{} {} {}", marker.run, marker.written_at, marker.checkpoint.offset)
+        });
         let lives = self.seen.as_ref().is_some_and(|before| *before != sign);
         let left = self.deadline.saturating_duration_since(Instant::now());
         if lives || left.is_zero() {

@@ -7,6 +7,7 @@ mod copy;
 mod demo;
 mod demo_disk;
 mod emulate;
+mod forecast;
 mod logs;
 mod managed_copy;
 mod manager;

@@ -39,11 +39,6 @@ impl Output {
         if self.kind == OutputKind::Json { Ok(()) } else { write_line(text) }
     }
 
-    /// Shows an error that does not end the program, on standard error.
-    pub(super) fn error_line(self, error: &Error) {
-        say(&format!("error: {error}\n  again: {}", error.kind().remedy().sentence()));
-    }
-
     /// Shows an error: on standard error for people, and as the document where one is expected.
     pub(super) fn error(self, error: &Error) {
         let kind = error.kind();
@@ -85,6 +80,11 @@ pub(super) fn write_line(text: &str) -> Result<()> {
 fn output_error(error: &impl ToString) -> Error {
     Error::new(ErrorKind::Output, "write the result to standard output", error.to_string())
         .next("run it again with an output that can be written; a copy that was done is found done")
+}
+
+/// Shows an error that does not end the program, on standard error.
+pub(super) fn say_error(error: &Error) {
+    say(&format!("error: {error}\n  again: {}", error.kind().remedy().sentence()));
 }
 
 /// A line on standard error. Nobody may be reading any more: that is no reason to end.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::copy::per_second;
+use super::forecast::{Table, outlined};
 use super::options::{ArmArgs, CopyingArgs, PlanningArgs};
 use super::output::{self, Output, size};
 use super::progress::{self, Shown};
@@ -15,12 +15,12 @@ use super::settings;
 use crate::azure::arm::{ArmId, ArmKind, LONGEST_GRANT, ListScope, ManagedSnapshot, SHORTEST_GRANT};
 use crate::azure::{Arm, Client, Destination, PlainHttp};
 use crate::chain::grants::GrantOptions;
-use crate::chain::outline::{Outline, Planned, Wanted};
+use crate::chain::outline::{Planned, Wanted};
 use crate::error::{Error, ErrorKind, Remedy, Result};
-use crate::price::{Estimate, PriceTable, Rate};
+use crate::price::{PriceTable, Rate};
 use crate::progress::Progress;
 use crate::step::{Report, Settings};
-use crate::sync::{self, Forecast, Job, Outlook, SyncReport, Witness};
+use crate::sync::{self, Job, Outlook, SyncReport, Witness};
 
 pub(super) const HELP: &str = "\
 Lists the incremental snapshots of the disk, compares them with what the base blob holds, and copies each that is
@@ -44,6 +44,7 @@ const READY_EVERY: Duration = Duration::from_secs(10);
 
 /// A disk and where its chain goes.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct SyncArgs {
     /// ARM id of the disk: /subscriptions/.../Microsoft.Compute/disks/NAME
     #[arg(long, value_name = "ID", env = "SNAPFERRY_DISK")]
@@ -119,7 +120,7 @@ pub(super) async fn sync(args: Box<SyncArgs>, output: Output, cancel: &Cancellat
             Err(error)
                 if error.kind().remedy() == Remedy::Passes && error.kind() != ErrorKind::Interrupted =>
             {
-                output.error_line(&error);
+                output::say_error(&error);
             }
             Err(error) => return Err(error),
         }
@@ -274,26 +275,6 @@ impl Witness for Teller {
     }
 }
 
-fn outlined(outline: &Outline) -> Vec<String> {
-    let steps = outline.steps.iter().map(|step| {
-        let how = match (&step.from, step.rebase) {
-            (Some(from), _) => format!("as a difference from {}", from.id.name()),
-            (None, true) => "whole, anew in the same blob".to_owned(),
-            (None, false) => "whole".to_owned(),
-        };
-        format!("to copy       {} {how}", step.to.id.name())
-    });
-    let skipped = outline.skipped.iter().map(|snapshot| format!("skipped       {}", snapshot.id.name()));
-    let waiting = outline.waiting.iter().map(|snapshot| {
-        format!(
-            "not ready     {} ({} %)",
-            snapshot.id.name(),
-            snapshot.completion_percent.unwrap_or_default()
-        )
-    });
-    steps.chain(skipped).chain(waiting).collect()
-}
-
 fn describe(report: &SyncReport) -> String {
     let sent: u64 = report.steps.iter().map(|step| step.bytes_sent).sum();
     let done = match report.steps.len() {
@@ -307,116 +288,12 @@ fn describe(report: &SyncReport) -> String {
             format!("\nkeep          {keep}\n              (the next difference begins at this snapshot)")
         })
         .unwrap_or_default();
-    let not_ended: String = report
-        .not_ended
-        .iter()
-        .map(|id| format!("\nnot ended     {id}: snapferry access revoke --snapshot {id}"))
-        .collect();
-    format!("{done}{keep}{not_ended}")
-}
-
-/// A dry run with what it would cost.
-struct Table<'a> {
-    forecasts: &'a [Forecast],
-    /// All steps, where only the newest is wanted.
-    others: Option<&'a [Forecast]>,
-    prices: &'a PriceTable,
-    rate: Rate,
-}
-
-impl Table<'_> {
-    fn estimate(&self, forecasts: &[Forecast]) -> (u64, u64, Estimate) {
-        let mut sum = (0, 0, Estimate::default());
-        for forecast in forecasts {
-            sum.0 += forecast.plan.bytes_to_read;
-            sum.1 += forecast.plan.requests_planned;
-            sum.2 += Estimate::of(&forecast.plan.totals, self.prices, self.rate);
-        }
-        sum
-    }
-
-    fn document(&self, outlook: &Outlook) -> serde_json::Value {
-        let whole = |forecasts: &[Forecast]| {
-            let (bytes, requests, estimate) = self.estimate(forecasts);
-            json!({ "bytes_to_read": bytes, "requests_planned": requests, "estimate": estimate })
-        };
-        json!({
-            "kind": "sync-plan",
-            "disk": outlook.chain.disk,
-            "target": outlook.target.to_string(),
-            "steps": self.forecasts.iter().map(|forecast| {
-                let estimate = Estimate::of(&forecast.plan.totals, self.prices, self.rate);
-                json!({ "step": forecast, "estimate": estimate })
-            }).collect::<Vec<_>>(),
-            "total": whole(self.forecasts),
-            "without_skipping": self.others.map(whole),
-            "skipped": outlook.outline.skipped.iter().map(|snapshot| &snapshot.id).collect::<Vec<_>>(),
-            "left_out": outlook.chain.left_out,
-            "waiting": outlook.outline.waiting.as_ref().map(|snapshot| &snapshot.id),
-            "keep": outlook.at.keep(&outlook.chain).map(|snapshot| &snapshot.id),
-            "prices": self.prices,
-            "rate": self.rate,
-        })
-    }
-
-    fn text(&self, outlook: &Outlook) -> String {
-        let mut lines = vec![format!("target        {}", outlook.target)];
-        for (planned, forecast) in outlook.outline.steps.iter().zip(self.forecasts) {
-            let estimate = Estimate::of(&forecast.plan.totals, self.prices, self.rate);
-            lines.push(format!(
-                "to copy       {:<24} {:<28} {:>10} in {} requests, {}, {:.4} {}",
-                planned.to.id.name(),
-                planned
-                    .from
-                    .as_ref()
-                    .map_or_else(|| "whole".to_owned(), |from| format!("from {}", from.id.name())),
-                size(forecast.plan.bytes_to_read),
-                forecast.plan.requests_planned,
-                duration(estimate.seconds),
-                estimate.once,
-                self.prices.currency,
-            ));
-        }
-        lines.extend(outlined(&outlook.outline).into_iter().filter(|line| !line.starts_with("to copy")));
-        if self.forecasts.is_empty() {
-            lines.push("up to date    nothing to copy".to_owned());
-        } else {
-            lines.push(self.total("in all", self.forecasts));
-        }
-        if let Some(others) = self.others {
-            lines.push(self.total("unskipped", others));
-            let (bytes, _, estimate) = self.estimate(self.forecasts);
-            let (all, _, whole) = self.estimate(others);
-            lines.push(format!(
-                "skipping      saves {} and {:.4} {}",
-                size(all.saturating_sub(bytes)),
-                (whole.once - estimate.once).max(0.0),
-                self.prices.currency
-            ));
-        }
-        lines.push(format!(
-            "counted with  {}/s, {} requests/s; prices: {}",
-            size(self.rate.bytes_per_second),
-            self.rate.requests_per_second,
-            self.prices.source
-        ));
-        lines.join("\n")
-    }
-
-    fn total(&self, name: &str, forecasts: &[Forecast]) -> String {
-        let (bytes, requests, estimate) = self.estimate(forecasts);
-        format!(
-            "{name:<13} {} in {requests} requests, {}, {:.4} {}, then at most {:.4} a month",
-            size(bytes),
-            duration(estimate.seconds),
-            estimate.once,
-            self.prices.currency,
-            estimate.per_month
-        )
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    let rounded = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX);
-    humantime::format_duration(rounded).to_string()
+    let mut lines = vec![format!("{done}{keep}")];
+    lines.extend(
+        report
+            .not_ended
+            .iter()
+            .map(|id| format!("not ended     {id}: snapferry access revoke --snapshot {id}")),
+    );
+    lines.join("\n")
 }
