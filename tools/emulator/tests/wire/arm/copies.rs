@@ -104,6 +104,13 @@ async fn a_copy_whose_source_goes_does_not_complete() {
     assert!(!properties["copyCompletionError"]["errorMessage"].as_str().unwrap().is_empty());
     assert_eq!((tens(&world, "first").await, tens(&world, "second").await), (2, 10));
     assert_eq!(world.begin("first").await.status, 409);
+
+    // One that was complete by the time, although nobody asked, needs its source no more.
+    let third = world.disk.snapshot();
+    start(&world, &third.arm_id(), "third").await;
+    world.emulator.advance_clock(11 * STEP);
+    third.delete();
+    assert_eq!((tens(&world, "third").await, world.begin("third").await.status), (10, 200));
 }
 
 #[tokio::test]

@@ -106,6 +106,9 @@ async fn a_client_takes_incremental_and_full_snapshots() {
     let bytes = get(&url, &[]).await;
     assert_eq!((bytes.status, &bytes.body[1024..1536]), (200, [8; 512].as_slice()));
     assert_eq!(world.disk.full_snapshot_named("more").read(1024, 1), [8]);
+    // Its SAS is for the blob as it is, not for a snapshot of it.
+    let time = second.time().replace(':', "%3A");
+    assert_eq!(get(&format!("{url}&snapshot={time}"), &[]).await.refusal(), (403, "AuthenticationFailed"));
     // What is written later is in neither.
     world.disk.write(1024, &[9; 512]).unwrap();
     assert_eq!(get(&url, &[]).await.body[1024], 8);
