@@ -6,7 +6,7 @@ mod world;
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use snapferry_emulator::DiskSnapshot;
 use world::{MIB, World, noise, output, snapferry, text};
 
@@ -24,22 +24,21 @@ fn document(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn the_demo_proves_every_step_identical_in_its_json() {
-    let run = snapferry().args(["demo", "--output", "json", "--size", "32MiB"]).output().unwrap();
+fn the_demo_is_killed_goes_on_and_proves_every_point_identical_in_its_json() {
+    let run = snapferry().args(["demo", "--output", "json", "--size", "64MiB"]).output().unwrap();
     assert!(run.status.success(), "{}", text(&run.stderr));
     let report = document(&run.stdout);
-    let steps = report["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 3);
-    for (number, step) in steps.iter().enumerate() {
-        assert_eq!(step["identical"], true);
-        assert_eq!(step["from"].is_null(), number == 0);
-        for field in ["bytes_changed", "bytes_sent", "requests"] {
-            assert!(step[field].as_u64().unwrap() > 0, "{field}");
-        }
-        assert!(step["seconds"].as_f64().unwrap() > 0.0 && step["to"].is_string());
+    assert_eq!((&report["killed"], &report["identical"]), (&json!(true), &json!(true)));
+    let resumed = report["resumed_from"].as_u64();
+    let points = report["points"].as_array().unwrap();
+    assert_eq!(points.len(), 3);
+    for point in points {
+        assert_eq!(point["identical"], true);
+        assert!(point["bytes_sent"].as_u64() > Some(0) && point["point"].is_string());
     }
-    assert!(steps[2]["length"].as_u64() > steps[1]["length"].as_u64(), "the disk grew");
-    assert!(steps[1]["bytes_sent"].as_u64() < steps[0]["bytes_sent"].as_u64(), "differences are small");
+    assert!(resumed.is_none_or(|offset| offset < points[0]["length"].as_u64().unwrap()));
+    assert!(points[2]["length"].as_u64() > points[1]["length"].as_u64(), "the disk grew");
+    assert!(points[1]["bytes_sent"].as_u64() < points[0]["bytes_sent"].as_u64(), "differences are small");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ pub enum Command {
     Compare(super::compare::CompareArgs),
     /// Print the price table that sync --dry-run counts with, to be edited and given as --prices
     Prices,
-    /// Copy a disk with three snapshots between two emulated regions on this machine, and prove the result
+    /// Show a disk with three snapshots cross between two emulated regions on this machine, and prove the result
     Demo(DemoArgs),
     /// Serve an emulated Azure region on this machine: page blobs, managed-disk exports, scripted faults
     #[command(after_help = EMULATE_HELP)]

@@ -1,20 +1,20 @@
-//! `snapferry demo`: the main job on this machine alone, over real HTTP, with the proof that it is right.
+//! `snapferry demo`: a disk's chain crosses between two regions on this machine, over real HTTP: `snapferry sync` is
+//! killed in its middle, another one goes on, and every point is proven to equal its snapshot.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
-use snapferry_emulator::{Account, Config, DiskSnapshot, Emulator};
+use serde_json::Value;
+use snapferry_emulator::{Account, Call, Config, DiskSnapshot, Emulator};
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use super::demo_disk::DemoDisk;
 use super::output::{Output, size};
-use super::progress;
 use crate::azure::{Client, PageBlob, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::progress::Progress;
-use crate::replicate::replicate;
-use crate::step::{Report, Settings, Step};
 use crate::verify::compare;
 
 const MIB: u64 = 1 << 20;
@@ -23,25 +23,26 @@ const SMALLEST: u64 = 16 * MIB;
 const LARGEST: u64 = 16 << 30;
 const CONTAINER: &str = "disks";
 const BASE_BLOB: &str = "demo-disk";
+const HOUR: Duration = Duration::from_hours(1);
+/// After this the lease of a dead writer has lapsed.
+const LEASE_LAPSES: Duration = Duration::from_secs(61);
 
 #[derive(Serialize)]
 struct DemoReport {
-    steps: Vec<DemoStep>,
+    /// Whether the first run was killed before it was done.
+    killed: bool,
+    /// The byte from which the second run went on.
+    resumed_from: Option<u64>,
+    points: Vec<DemoPoint>,
     identical: bool,
 }
 
 #[derive(Serialize)]
-struct DemoStep {
-    from: Option<String>,
-    to: String,
-    length: u64,
-    bytes_changed: u64,
-    bytes_cleared: u64,
-    bytes_sent: u64,
-    requests: u64,
-    seconds: f64,
+struct DemoPoint {
+    snapshot: String,
     point: String,
-    digest: String,
+    length: u64,
+    bytes_sent: u64,
     identical: bool,
 }
 
@@ -55,103 +56,172 @@ pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationTo
         );
         return Err(Error::new(ErrorKind::Usage, "use --size", why).next("snapferry demo --size 1GiB"));
     }
-    let source_region = start().await?;
-    let target_region = start().await?;
-    let target = target_region.account("target");
-    target.create_container(CONTAINER);
-    output.line(&format!(
-        "source region   {} (a managed disk of {})",
-        source_region.endpoint(),
-        size(args.size)
-    ))?;
-    output.line(&format!("target region   {}\n", target_region.endpoint()))?;
+    let source = start().await?;
+    let target = start().await?;
+    let account = target.account("target");
+    account.create_container(CONTAINER);
+    output.line(&format!("source region   {} (a managed disk of {})", source.endpoint(), size(args.size)))?;
+    output.line(&format!("target region   {}", target.endpoint()))?;
+    let (disk_id, snapshots) = make_snapshots(&source, args.size).await?;
 
-    let disk = source_region.create_disk("demo", args.size).map_err(demo_error)?;
+    let stage = Stage { source: &source, target: &target, account: &account, disk_id, output };
+    output.line("\nsnapferry sync  copies the chain, and is killed in its middle")?;
+    let killed = stage.run_and_kill(cancel).await?;
+    output.line(if killed {
+        "killed          the base blob says that it is torn; a minute passes, and the dead writer's lease lapses\n"
+    } else {
+        "not killed      it was done before that\n"
+    })?;
+    target.advance_clock(LEASE_LAPSES);
+    output.line(
+        "snapferry sync  the same command, in another directory, with nothing but the target to go by",
+    )?;
+    let report = stage.run(cancel).await?;
+    let resumed_from =
+        report["steps"].as_array().into_iter().flatten().find_map(|step| step["resumed_from"].as_u64());
+    if let Some(offset) = resumed_from {
+        output.line(&format!("resumed         from byte {offset}\n"))?;
+    }
+    let points = stage.compare(&snapshots, cancel).await?;
+    let identical = points.len() == snapshots.len() && points.iter().all(|point| point.identical);
+    output.result(
+        &DemoReport { killed, resumed_from, points, identical },
+        if identical {
+            "\nevery point was read back over HTTP and equals its snapshot, byte for byte"
+        } else {
+            "\nthe points are NOT what they should be"
+        },
+    )?;
+    if identical {
+        Ok(())
+    } else {
+        Err(Error::new(
+            ErrorKind::Corruption,
+            "finish the demo",
+            "a point is missing or differs from its snapshot",
+        ))
+    }
+}
+
+/// A disk with some life in it, as it was on three days; on the third it had grown.
+async fn make_snapshots(source: &Emulator, bytes: u64) -> Result<(String, Vec<DiskSnapshot>)> {
+    let disk = source.create_disk("demo", bytes).map_err(demo_error)?;
+    let id = disk.arm_id();
     let mut disk = blocking(move || DemoDisk::fill(disk)).await?;
     let mut snapshots = vec![disk.disk().snapshot()];
     disk = blocking(move || disk.use_for_a_day().map(|()| disk)).await?;
     snapshots.push(disk.disk().snapshot());
     disk = blocking(move || disk.grow().map(|()| disk)).await?;
     snapshots.push(disk.disk().snapshot());
-
-    let mut steps = Vec::new();
-    let mut previous: Option<&DiskSnapshot> = None;
-    for snapshot in &snapshots {
-        let step = cross(snapshot, previous, &target, output, cancel).await?;
-        output.line(&describe(steps.len() + 1, &step))?;
-        steps.push(step);
-        previous = Some(snapshot);
-    }
-    let identical = steps.iter().all(|step| step.identical);
-    output.result(
-        &DemoReport { steps, identical },
-        "\nevery point was read back over HTTP and equals its snapshot, byte for byte",
-    )?;
-    if identical {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Corruption, "finish the demo", "a point differs from its snapshot"))
-    }
+    Ok((id, snapshots))
 }
 
-/// Copies one snapshot, then reads it and its point back and compares them.
-async fn cross(
-    snapshot: &DiskSnapshot,
-    previous: Option<&DiskSnapshot>,
-    target: &Account,
+struct Stage<'a> {
+    source: &'a Emulator,
+    target: &'a Emulator,
+    account: &'a Account,
+    disk_id: String,
     output: Output,
-    cancel: &CancellationToken,
-) -> Result<DemoStep> {
-    const HOUR: Duration = Duration::from_hours(1);
-    let url = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly);
-    let step = Step {
-        source: url(Role::Source, &snapshot.grant())?,
-        previous: previous.map(|previous| url(Role::Previous, &previous.grant())).transpose()?,
-        target: url(Role::Target, &target.container_sas(CONTAINER, BASE_BLOB, "rcwdl", HOUR))?,
-        origin: None,
-    };
-    let client = Client::new(Timeouts::default(), RetryPolicy::default(), None)?;
-    let counters = Progress::default();
-    let settings = Settings::default();
-    let work = replicate(&step, &client, &settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    let source = PageBlob::connect(step.source.clone(), &client)?;
-    let point = PageBlob::connect(step.target.at_snapshot(&report.point.point), &client)?;
-    let comparison = tokio::select! {
-        comparison = compare(&source, &point, 8) => comparison?,
-        () = cancel.cancelled() => return Err(Error::new(ErrorKind::Interrupted, "compare the point", "interrupted")),
-    };
-    Ok(summary(report, comparison.identical))
 }
 
-fn summary(report: Report, identical: bool) -> DemoStep {
-    DemoStep {
-        from: report.from,
-        to: report.to,
-        length: report.length,
-        bytes_changed: report.totals.bytes_changed,
-        bytes_cleared: report.totals.bytes_cleared,
-        bytes_sent: report.bytes_sent,
-        requests: report.requests,
-        seconds: report.seconds,
-        point: report.point.point,
-        digest: report.point.digest,
-        identical,
+impl Stage<'_> {
+    /// Kills the run once it has written some, and a checkpoint says so.
+    async fn run_and_kill(&self, cancel: &CancellationToken) -> Result<bool> {
+        const SOME: u64 = 3;
+        let mut child = self.start()?;
+        let far_enough = async {
+            while self.target.stats().of(Call::PutPage).requests < SOME || self.checkpoint() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = far_enough => {}
+            ended = child.wait() => {
+                let ended = ended.map_err(demo_error)?;
+                return if ended.success() { Ok(false) } else { Err(demo_error(format!("snapferry sync ended with {ended}"))) };
+            }
+            () = cancel.cancelled() => return Err(interrupted()),
+        }
+        child.kill().await.map_err(demo_error)?;
+        Ok(true)
     }
-}
 
-fn describe(number: usize, step: &DemoStep) -> String {
-    let kind = if step.from.is_some() { "difference" } else { "full copy" };
-    let verdict = if step.identical { "identical" } else { "DIFFERENT" };
-    format!(
-        "snapshot {number}  {kind:<10}  {:>10} of {} changed, {:>10} sent in {:.2} s with {} requests  ->  point {}: {verdict}",
-        size(step.bytes_changed),
-        size(step.length),
-        size(step.bytes_sent),
-        step.seconds,
-        step.requests,
-        step.point,
-    )
+    /// Runs it to its end, and gives its report.
+    async fn run(&self, cancel: &CancellationToken) -> Result<Value> {
+        let child = self.start()?;
+        let ended = tokio::select! {
+            ended = child.wait_with_output() => ended.map_err(demo_error)?,
+            () = cancel.cancelled() => return Err(interrupted()),
+        };
+        if !ended.status.success() {
+            return Err(demo_error(format!("snapferry sync ended with {}", ended.status)));
+        }
+        serde_json::from_slice(&ended.stdout).map_err(demo_error)
+    }
+
+    /// The program itself, as a person would start it.
+    fn start(&self) -> Result<Child> {
+        let (identity_endpoint, identity_header) = self.source.arm().identity();
+        let mut command = Command::new(std::env::current_exe().map_err(demo_error)?);
+        command
+            .args(["sync", "--output", "json", "--login-type", "msi", "--checkpoint-every", "20ms"])
+            .args(["--disk", &self.disk_id, "--arm-endpoint", &self.source.arm().endpoint()])
+            .env("SNAPFERRY_TARGET", self.account.container_sas(CONTAINER, BASE_BLOB, "rcwdl", HOUR))
+            .env("IDENTITY_ENDPOINT", identity_endpoint)
+            .env("IDENTITY_HEADER", identity_header)
+            .current_dir(std::env::temp_dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        if !self.output.progress {
+            command.arg("--quiet");
+        }
+        command.spawn().map_err(demo_error)
+    }
+
+    fn checkpoint(&self) -> u64 {
+        let base = self.account.read_blob(CONTAINER, BASE_BLOB, None);
+        base.and_then(|base| base.metadata().get("snapferry_checkpoint")?.parse().ok()).unwrap_or_default()
+    }
+
+    /// Reads every point and its snapshot back, and compares them.
+    async fn compare(
+        &self,
+        snapshots: &[DiskSnapshot],
+        cancel: &CancellationToken,
+    ) -> Result<Vec<DemoPoint>> {
+        let client = Client::new(Timeouts::default(), RetryPolicy::default(), None)?;
+        let url = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly);
+        let target = url(Role::Target, &self.account.container_sas(CONTAINER, BASE_BLOB, "rl", HOUR))?;
+        let base = PageBlob::connect(target, &client)?;
+        let sealed = crate::base::points::points(&base).await?;
+        let mut compared = Vec::new();
+        for (snapshot, point) in snapshots.iter().zip(sealed) {
+            let one = PageBlob::connect(url(Role::Source, &snapshot.grant())?, &client)?;
+            let other = base.at_snapshot(&point.point)?;
+            let comparison = tokio::select! {
+                comparison = compare(&one, &other, 8) => comparison?,
+                () = cancel.cancelled() => return Err(interrupted()),
+            };
+            let verdict = if comparison.identical { "identical" } else { "DIFFERENT" };
+            let kind = if point.previous.is_some() { "difference" } else { "full copy" };
+            self.output.line(&format!(
+                "{:<15} {kind:<10}  {:>10} sent of {:>10}  ->  point {}: {verdict}",
+                snapshot.name(),
+                size(point.bytes_sent),
+                size(point.length),
+                point.point
+            ))?;
+            compared.push(DemoPoint {
+                snapshot: snapshot.name().to_owned(),
+                point: point.point,
+                length: point.length,
+                bytes_sent: point.bytes_sent,
+                identical: comparison.identical,
+            });
+        }
+        Ok(compared)
+    }
 }
 
 async fn start() -> Result<Emulator> {
@@ -165,6 +235,10 @@ async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(demo_error)?.map_err(demo_error)
 }
 
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "finish the demo", "interrupted").next("snapferry demo")
+}
+
 fn demo_error(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Internal, "set up the emulated regions", error.to_string())
+    Error::new(ErrorKind::Internal, "show the demo", error.to_string())
 }

@@ -17,7 +17,10 @@ pub(super) async fn emulate(
     let EmulateArgs { listen, seed, tls, accounts, disks, faults, link } = *args;
     let config = Config { listen, seed, tls, link: link.unwrap_or_default(), ..Config::default() };
     let options = ServeOptions { config, faults, accounts, disks };
-    let mut document = json!({ "endpoint": null, "certificate": null, "snapshots": [], "containers": [] });
+    let mut document = json!({
+        "endpoint": null, "certificate": null, "arm": null, "identity": null,
+        "disks": [], "snapshots": [], "snapshot_ids": [], "containers": []
+    });
     let mut written = Ok(());
     let nobody_reads = CancellationToken::new();
     let print = |line: String| {
@@ -44,6 +47,20 @@ fn note(document: &mut Value, line: &str) {
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
         ["endpoint", url] => document["endpoint"] = json!(url),
+        ["arm", endpoint, subscription] => {
+            document["arm"] = json!({ "endpoint": endpoint, "subscription": subscription });
+        }
+        // What a managed identity is set up with; no secret of anybody's.
+        ["identity", endpoint, header] => {
+            document["identity"] = json!({ "IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": header });
+        }
+        ["disk", disk, "id", id] => push(&mut document["disks"], json!({ "disk": disk, "id": id })),
+        ["disk", disk, "snapshot", number, "id", id] => {
+            push(
+                &mut document["snapshot_ids"],
+                json!({ "disk": disk, "number": number.parse::<u32>().ok(), "id": id }),
+            );
+        }
         ["disk", disk, "snapshot", number, url] => {
             push(
                 &mut document["snapshots"],

@@ -32,6 +32,8 @@ pub const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judge {
     Azurite,
+    /// A Python that has azure-mgmt-compute.
+    AzureMgmt,
     QemuImg,
     Mke2fs,
     Debugfs,
@@ -44,6 +46,7 @@ impl Judge {
     fn name(self) -> &'static str {
         match self {
             Self::Azurite => "azurite",
+            Self::AzureMgmt => "azure-mgmt",
             Self::QemuImg => "qemu-img",
             Self::Mke2fs => "mke2fs",
             Self::Debugfs => "debugfs",
@@ -52,10 +55,15 @@ impl Judge {
         }
     }
 
-    /// Where the program is. Azurite is only where `./tools/test` says: another version must not pass for it.
+    /// Where the program is. Some are only where `./tools/test` says: another version must not pass for them.
     fn program(self) -> Option<PathBuf> {
-        if self == Self::Azurite {
-            return std::env::var_os("SNAPFERRY_AZURITE").map(PathBuf::from).filter(|path| path.is_file());
+        let told = match self {
+            Self::Azurite => Some("SNAPFERRY_AZURITE"),
+            Self::AzureMgmt => Some("SNAPFERRY_AZURE_MGMT_PYTHON"),
+            _ => None,
+        };
+        if let Some(variable) = told {
+            return std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_file());
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         // Debian leaves sbin out of the PATH of everybody but root.
@@ -66,13 +74,14 @@ impl Judge {
     /// A judge counts only when it runs: a program that lacks a library is no judge.
     pub fn is_here(self) -> bool {
         let Some(program) = self.program() else { return false };
-        let version = match self {
-            Self::Azurite | Self::QemuImg => "--version",
-            Self::Mke2fs | Self::Debugfs | Self::E2fsck => "-V",
+        let arguments: &[&str] = match self {
+            Self::Azurite | Self::QemuImg => &["--version"],
+            Self::AzureMgmt => &["-c", "import azure.mgmt.compute"],
+            Self::Mke2fs | Self::Debugfs | Self::E2fsck => &["-V"],
             // It has no flag that only shows its version.
             Self::Resize2fs => return true,
         };
-        command(&program).arg(version).output().is_ok_and(|output| output.status.success())
+        command(&program).args(arguments).output().is_ok_and(|output| output.status.success())
     }
 
     /// Runs the judge to its end.

@@ -197,7 +197,7 @@ pub(crate) fn note(service: &Service, request: &Request, reply: Option<&Reply>, 
 fn record(request: &Request, reply: Option<&Reply>, noted: Noted) -> RequestRecord {
     let interesting = |name: &str| {
         let prefixes = ["x-ms-", "if-"];
-        let names = ["range", "content-length", "content-md5", "authorization"];
+        let names = ["range", "content-length", "content-md5", "authorization", "x-identity-header"];
         prefixes.iter().any(|prefix| name.starts_with(prefix)) || names.contains(&name)
     };
     let headers = request.headers.iter().filter(|(name, _)| interesting(name.as_str()));

@@ -59,7 +59,8 @@ pub struct RequestRecord {
     pub method: String,
     /// Path and query, byte for byte as received.
     pub path_and_query: String,
-    /// Names from the path, decoded; empty if absent.
+    /// Names from the path, decoded; empty if absent. Of a management call, there is no account, the container is the
+    /// resource group, and the blob is the resource.
     pub account: String,
     /// See `account`.
     pub container: String,
@@ -67,7 +68,7 @@ pub struct RequestRecord {
     pub blob: String,
     /// The query parameter `snapshot`, decoded.
     pub snapshot: Option<String>,
-    /// The headers `x-ms-*`, `If-*`, `Range`, `Content-Length`, `Content-MD5` and `Authorization`, names in lower case.
+    /// The headers `x-ms-*`, `x-identity-header`, `If-*`, `Range`, `Content-Length`, `Content-MD5` and `Authorization`, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The HTTP status of the reply, also if it was lost; 0 if there was none.
     pub status: u16,

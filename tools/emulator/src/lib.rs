@@ -1,9 +1,10 @@
-//! An Azure page-blob and managed-disk export service on loopback, for testing clients against.
+//! An Azure page-blob and managed-disk export service with its management on loopback, for testing clients against.
 //!
 //! ```text
 //! server -> exchange -> request -> auth -> link -> fault -> body -> handlers -> store
 //! (line)       |        (Call)    (sas)   (limits)                    |         accounts > containers > blobs
-//!   `<------ outgoing <-------------- reply <-------------------------'         (pages, diff, lease)
+//!   `<------ outgoing <-------------- reply <-------------------------+         (pages, diff, lease)
+//!                                                                    arm -> registry of disks and snapshots
 //! ```
 //!
 //! One port serves all accounts: `http://127.0.0.1:PORT/<account>/<container>/<blob>`. An account whose name begins with
@@ -14,6 +15,10 @@
 //! difference to a snapshot, read, properties, metadata, snapshot, lease, delete and list. Headers, statuses, error codes
 //! and bodies follow recorded traffic of the service; where its behaviour is not known, [`Knobs`] choose. A [`Link`] makes
 //! the service slow and limited, [`Faults`] make it fail, and [`serve`](mod@serve) runs it as a program.
+//!
+//! Paths that begin with `/subscriptions/` are those of management, [`Arm`]: every disk and snapshot is a resource there,
+//! from which a client gets its SAS as it would from Azure, and `/msi/token` gives it the token that it needs. There,
+//! [`ArmKnobs`] choose.
 //!
 //! An ordinary account takes a SAS, a signature with its key (`SharedKey`), or any bearer token. With [`Config::tls`]
 //! the port serves HTTPS. A request that names a source is given it only from loopback, from this emulator or another.
