@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod management;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +80,40 @@ async fn real_reports_of_copy_are_compared_with_a_managed_one() {
     assert!(lines[0].starts_with("REPORT") && lines[0].ends_with("TIMES"), "{table}");
     assert!(lines[1].contains("manual") && lines[1].ends_with("1.00x"), "{table}");
     assert!(lines[2].contains("managed") && lines[2].ends_with("3.00x"), "{table}");
+}
+
+/// The reports of `sync` and `managed-copy` as they really are.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_reports_of_sync_and_managed_copy_are_compared() {
+    let (site, world, folder) = (management::Site::new().await, World::new().await, folder());
+    let monday = site.disk.snapshot_named("monday");
+    site.disk.write(4 * MIB, &noise(2, 8192)).unwrap();
+    site.disk.snapshot_named("tuesday");
+    site.copies_at(1e9);
+    let (disk, id, target) = (site.disk.arm_id(), monday.arm_id(), world.target_url());
+    let synced = site.document(&["sync", "--quiet", "--disk", &disk, "--target", &target]).await;
+    let copied = site.document(&management::copy_of(&id, "monday-copy")).await;
+    let sync = write(folder.path(), "sync.json", synced.to_string());
+    let managed = write(folder.path(), "managed.json", copied.to_string());
+    let rows = rows(&[&sync, &managed]);
+    let steps = synced["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 2);
+    let sum = |field: &str| steps.iter().map(|step| step[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(rows[0]["bytes_sent"], sum("bytes_sent"));
+    assert_eq!(rows[0]["bytes_changed"], sum("bytes_changed"));
+    assert_eq!(
+        rows[0]["requests"].as_u64(),
+        Some(sum("requests") + synced["manager_requests"].as_u64().unwrap())
+    );
+    assert_eq!((rows[0]["source"].as_str(), rows[1]["source"].as_str()), (Some(&*disk), Some(&*id)));
+    assert_eq!((rows[0]["size"].as_u64(), rows[1]["size"].as_u64()), (Some(8 * MIB), Some(8 * MIB)));
+    let seconds = |row: usize| rows[row]["seconds"].as_f64().unwrap();
+    assert!((seconds(0) - synced["seconds"].as_f64().unwrap()).abs() < 1e-9);
+    assert!((seconds(1) - copied["seconds"].as_f64().unwrap()).abs() < 1e-9);
+    let fastest = seconds(0).min(seconds(1));
+    for (number, row) in rows.iter().enumerate() {
+        assert!((row["ratio"].as_f64().unwrap() - seconds(number) / fastest).abs() < 1e-9);
+    }
 }
 
 #[test]
