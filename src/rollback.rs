@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::azure::{Against, Client, Endpoint, Pace, PageBlob, Resource};
 use crate::base::marker::{Marker, State};
 use crate::base::points::{self, Point};
-use crate::base::{self, Base, Look};
+use crate::base::{self, Base};
 use crate::chain::survey::sends_crc;
 use crate::copy::chunk::Route;
 use crate::copy::frontier::Checkpoint;
@@ -69,7 +69,7 @@ pub async fn rollback(
     progress.enter(Phase::Checking);
     let pace = Arc::new(Pace::new(settings.caps));
     let blob = PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?;
-    let marker = marker_of(&blob, base::look(&blob).await?)?;
+    let marker = base::look(&blob).await?.into_marker(&blob, "roll the base blob back")?;
     let done = if marker.state == State::Clean {
         Done { outcome: "clean", given_up: None, point: of_clean(&marker), bytes: 0 }
     } else {
@@ -231,19 +231,6 @@ async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
         )));
     }
     Ok(marker)
-}
-
-fn marker_of(blob: &PageBlob, look: Look) -> Result<Marker> {
-    let refuse = |kind, why: &str| {
-        Err(Error::new(kind, "roll the base blob back", why.to_owned())
-            .on(blob.resource())
-            .next("check the URL: snapferry status --target <URL>"))
-    };
-    match look {
-        Look { properties: None, .. } => refuse(ErrorKind::BaseMissing, "it does not exist"),
-        Look { marker: None, .. } => refuse(ErrorKind::BaseNotClean, "it carries no marker of snapferry"),
-        Look { marker: Some(marker), .. } => Ok(marker),
-    }
 }
 
 fn of_clean(marker: &Marker) -> Point {
