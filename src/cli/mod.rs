@@ -8,6 +8,7 @@ mod emulate;
 mod logs;
 pub mod options;
 mod output;
+pub mod points;
 mod progress;
 mod rollback;
 mod settings;
@@ -47,7 +48,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             // What only looks can be left at any moment.
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
-            Command::Points(target) => unless(&cancel, target::points(target, output)).await,
+            Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
             Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
@@ -55,7 +56,7 @@ fn start(args: Args, output: Output) -> Result<()> {
     })
 }
 
-async fn unless(cancel: &CancellationToken, work: impl Future<Output = Result<()>>) -> Result<()> {
+async fn unless<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         result = work => result,
         () = cancel.cancelled() => Err(Error::new(ErrorKind::Interrupted, "finish looking", "interrupted")),
