@@ -206,7 +206,7 @@ async fn last_point(blob: &PageBlob, torn: &Marker) -> Result<String> {
     };
     // A marker of a version that did not write it down yet.
     let listed = points::marked(blob).await?;
-    let found = listed.into_iter().rev().find(|(_, marker)| marker.step.to == *from);
+    let found = listed.into_iter().rev().find(|(_, marker)| marker.step.to.is(from, true));
     found
         .map(|(time, _)| time)
         .ok_or_else(|| none("its last point was deleted").next("copy in full: --rebase"))
@@ -223,7 +223,8 @@ async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
         return Err(refuse("its last point was deleted, or is no point of snapferry".to_owned()));
     };
     if properties.length != marker.length
-        || torn.step.from.as_ref().is_some_and(|from| *from != marker.step.to)
+        // The time alone tells: the export may have moved to another host in between.
+        || torn.step.from.as_ref().is_some_and(|from| !from.is(&marker.step.to, true))
     {
         return Err(refuse(format!(
             "the point is of {}, which is not what the base equalled",
