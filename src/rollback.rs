@@ -132,9 +132,9 @@ impl Back<'_> {
         if base.blob().properties().await?.length != kept.length {
             base.blob().resize(kept.length, &base.fence().lease_id).await?;
         }
-        let changed = self.changes(base.blob(), &time, kept.length).await?;
-        for mut changes in changed {
-            base::check::equals_point(base.blob(), &point, &mut changes).await?;
+        tokio::select! {
+            equal = self.compare(base.blob(), &point, kept.length) => equal?,
+            () = self.cancel.cancelled() => return Err(interrupted()),
         }
         base.close_fence().await?;
         let generation = base.fence().generation;
@@ -169,6 +169,15 @@ impl Back<'_> {
             }
         }
         Ok(bytes)
+    }
+
+    /// Base and point must be equal wherever they may differ: what was copied back, and what was not.
+    async fn compare(&self, blob: &PageBlob, point: &PageBlob, length: u64) -> Result<()> {
+        let time = point.resource().snapshot().unwrap_or_default();
+        for mut changes in self.changes(blob, time, length).await? {
+            base::check::equals_point(blob, point, &mut changes).await?;
+        }
+        Ok(())
     }
 
     /// Where base and point may differ below `length`. A service that makes no differences is asked for what either
