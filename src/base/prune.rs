@@ -20,6 +20,7 @@ use super::marker::{Marker, State};
 use super::points::{self, Point, cannot_list};
 use super::retention::{Candidate, Reason, Retention};
 use crate::azure::PageBlob;
+use crate::chain::SnapshotId;
 use crate::error::{Error, ErrorKind, Result};
 
 const TRIED: &str = "prune the points";
@@ -150,7 +151,8 @@ async fn delete(blob: &PageBlob, point: &Point) -> Result<BTreeSet<Reason>> {
 /// Why the marker needs a point, whatever the rules say.
 fn needed_by(marker: &Marker, point: &Point) -> BTreeSet<Reason> {
     let is_torn = marker.state != State::Clean;
-    let is_source = |id: &crate::chain::SnapshotId| id.to_string() == point.source;
+    // The time alone tells: an export may have moved to another host.
+    let is_source = |id: &SnapshotId| id.time() == point.source_time;
     let is_last_point = match &marker.last_point {
         Some(last) => *last == point.point,
         // A marker of a version that did not write it down yet.
