@@ -323,6 +323,23 @@ async fn an_interruption_leaves_what_was_not_deleted() {
 }
 
 #[tokio::test]
+async fn a_point_that_is_protected_while_prune_is_at_work_stays() {
+    let history = History::of(4).await;
+    let stall = FaultKind::Stall { lasting: Duration::from_secs(1) };
+    history.world.target.faults().add(Fault::new(stall).on(Call::DeleteBlob));
+    let (report, ()) = tokio::join!(history.prune(last(1)), async {
+        while history.world.target.faults().fired() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        history.protect(Change::Protect, &[1]).await.unwrap();
+    });
+    assert!(report.error.is_none());
+    assert_eq!(history.days(), [1, 3]);
+    let kept = report.kept.iter().find(|kept| kept.point.point == history.point(1)).unwrap();
+    assert_eq!(serde_json::to_value(&kept.reasons).unwrap(), serde_json::json!(["protected"]));
+}
+
+#[tokio::test]
 async fn prune_and_copy_at_the_same_time_do_not_harm_each_other() {
     let mut history = History::of(8).await;
     let blob = history.blob();
@@ -466,9 +483,13 @@ async fn one_point_is_shown_with_everything_that_is_known_of_it() {
     history.protect(Change::Protect, &[1]).await.unwrap();
 
     let time = history.snapshots[1].time().to_owned();
-    for asked in
-        [["--point", history.point(1)], ["--source", &time], ["--source", "tuesday"], ["--source", id]]
-    {
+    for asked in [
+        ["--point", history.point(1)],
+        ["--source", &time],
+        ["--source", &report.point.source],
+        ["--source", "tuesday"],
+        ["--source", id],
+    ] {
         let (code, shown, told) = history.run(&[&["show"], &asked[..]].concat()).await;
         assert_eq!(code, Some(0), "{asked:?} {told}");
         for part in [

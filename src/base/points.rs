@@ -68,14 +68,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether its source snapshot is the one of this time, name or ARM id.
+    /// Whether its source snapshot is the one of this time, name or ARM id, or as it is shown.
     pub fn is_of(&self, source: &str) -> bool {
         let in_arm = self.point.origin.as_ref().is_some_and(|origin| {
             let name = origin.snapshot.rsplit('/').next().unwrap_or_default();
             // The resource manager does not tell upper case from lower.
             [name, &origin.snapshot].iter().any(|known| known.eq_ignore_ascii_case(source))
         });
-        in_arm || self.point.source_time == source
+        in_arm || self.point.source_time == source || self.point.source == source
     }
 }
 

@@ -11,6 +11,7 @@ use super::lease::LeaseOptions;
 use super::marker::Marker;
 use super::points::{self, cannot_list};
 use super::{Base, look};
+use crate::azure::reply::scrub;
 use crate::azure::{Metadata, PageBlob};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -72,9 +73,13 @@ async fn apply(base: &Base, change: Change, points: &BTreeSet<String>) -> Result
             || change == Change::Unprotect && marker.protected.contains(point)
     };
     if let Some(unknown) = points.iter().find(|point| !is_known(point)) {
-        return Err(Error::new(ErrorKind::NotFound, change.words(), format!("{unknown} is no point of it"))
-            .on(base.blob.resource())
-            .next("take the times from the list: snapferry points --target <URL>"));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            change.words(),
+            format!("{} is no point of it", scrub(unknown)),
+        )
+        .on(base.blob.resource())
+        .next("take the times from the list: snapferry points --target <URL>"));
     }
     let protected = match change {
         Change::Protect => &marker.protected | points,
