@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::azure::{Against, Client, Endpoint, Pace, PageBlob, Resource};
 use crate::base::marker::{Marker, State};
 use crate::base::points::{self, Point};
-use crate::base::{self, Base, Look};
+use crate::base::{self, Base};
 use crate::chain::survey::sends_crc;
 use crate::copy::chunk::Route;
 use crate::copy::frontier::Checkpoint;
@@ -69,7 +69,7 @@ pub async fn rollback(
     progress.enter(Phase::Checking);
     let pace = Arc::new(Pace::new(settings.caps));
     let blob = PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?;
-    let marker = marker_of(&blob, base::look(&blob).await?)?;
+    let marker = base::look(&blob).await?.into_marker(&blob, "roll the base blob back")?;
     let done = if marker.state == State::Clean {
         Done { outcome: "clean", given_up: None, point: of_clean(&marker), bytes: 0 }
     } else {
@@ -132,9 +132,9 @@ impl Back<'_> {
         if base.blob().properties().await?.length != kept.length {
             base.blob().resize(kept.length, &base.fence().lease_id).await?;
         }
-        let changed = self.changes(base.blob(), &time, kept.length).await?;
-        for mut changes in changed {
-            base::check::equals_point(base.blob(), &point, &mut changes).await?;
+        tokio::select! {
+            equal = self.compare(base.blob(), &point, kept.length) => equal?,
+            () = self.cancel.cancelled() => return Err(interrupted()),
         }
         base.close_fence().await?;
         let generation = base.fence().generation;
@@ -169,6 +169,15 @@ impl Back<'_> {
             }
         }
         Ok(bytes)
+    }
+
+    /// Base and point must be equal wherever they may differ: what was copied back, and what was not.
+    async fn compare(&self, blob: &PageBlob, point: &PageBlob, length: u64) -> Result<()> {
+        let time = point.resource().snapshot().unwrap_or_default();
+        for mut changes in self.changes(blob, time, length).await? {
+            base::check::equals_point(blob, point, &mut changes).await?;
+        }
+        Ok(())
     }
 
     /// Where base and point may differ below `length`. A service that makes no differences is asked for what either
@@ -206,7 +215,7 @@ async fn last_point(blob: &PageBlob, torn: &Marker) -> Result<String> {
     };
     // A marker of a version that did not write it down yet.
     let listed = points::marked(blob).await?;
-    let found = listed.into_iter().rev().find(|(_, marker)| marker.step.to == *from);
+    let found = listed.into_iter().rev().find(|(_, marker)| marker.step.to.is(from, true));
     found
         .map(|(time, _)| time)
         .ok_or_else(|| none("its last point was deleted").next("copy in full: --rebase"))
@@ -223,7 +232,8 @@ async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
         return Err(refuse("its last point was deleted, or is no point of snapferry".to_owned()));
     };
     if properties.length != marker.length
-        || torn.step.from.as_ref().is_some_and(|from| *from != marker.step.to)
+        // The time alone tells: the export may have moved to another host in between.
+        || torn.step.from.as_ref().is_some_and(|from| !from.is(&marker.step.to, true))
     {
         return Err(refuse(format!(
             "the point is of {}, which is not what the base equalled",
@@ -231,19 +241,6 @@ async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
         )));
     }
     Ok(marker)
-}
-
-fn marker_of(blob: &PageBlob, look: Look) -> Result<Marker> {
-    let refuse = |kind, why: &str| {
-        Err(Error::new(kind, "roll the base blob back", why.to_owned())
-            .on(blob.resource())
-            .next("check the URL: snapferry status --target <URL>"))
-    };
-    match look {
-        Look { properties: None, .. } => refuse(ErrorKind::BaseMissing, "it does not exist"),
-        Look { marker: None, .. } => refuse(ErrorKind::BaseNotClean, "it carries no marker of snapferry"),
-        Look { marker: Some(marker), .. } => Ok(marker),
-    }
 }
 
 fn of_clean(marker: &Marker) -> Point {

@@ -1,6 +1,6 @@
 //! Compares a point with its source, byte for byte, by reading both.
 
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::{FuturesOrdered, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::azure::failure::CallResult;
@@ -47,16 +47,24 @@ pub(crate) async fn first_difference(
     changes: &mut Listing,
     parallel: usize,
 ) -> CallResult<Option<u64>> {
-    let listed = futures::stream::try_unfold(changes, |changes| async move {
-        Ok(changes.next().await?.map(|extent| (extent.range, changes)))
-    });
-    listed
-        .map_ok(|range| futures::stream::iter(chunks(range).map(Ok)))
-        .try_flatten()
-        .map_ok(|range| compare_chunk(one, other, range))
-        .try_buffered(parallel.max(1))
-        .try_fold(None, |first: Option<u64>, found| std::future::ready(Ok(first.or(found))))
-        .await
+    // A loop and not a chain of combinators, whose futures the compiler does not find to be `Send`.
+    let mut rest: Box<dyn Iterator<Item = PageRange> + Send> = Box::new(std::iter::empty());
+    let mut reading = FuturesOrdered::new();
+    let (mut listed_all, mut first) = (false, None);
+    while first.is_none() {
+        if reading.len() >= parallel.max(1) || listed_all && !reading.is_empty() {
+            first = reading.try_next().await?.flatten();
+        } else if let Some(range) = rest.next() {
+            reading.push_back(compare_chunk(one, other, range));
+        } else if listed_all {
+            break;
+        } else if let Some(extent) = changes.next().await? {
+            rest = Box::new(chunks(extent.range));
+        } else {
+            listed_all = true;
+        }
+    }
+    Ok(first)
 }
 
 async fn compare_chunk(one: &PageBlob, other: &PageBlob, range: PageRange) -> CallResult<Option<u64>> {

@@ -288,6 +288,24 @@ impl PageBlob {
         .await
     }
 
+    /// Delete Blob of one snapshot of this blob (`?snapshot=`), never of the blob itself: the header that deletes snapshots
+    /// with their blob is not sent, and without it the service refuses to delete a blob that has any (409
+    /// `SnapshotsPresent`). One that is gone counts as deleted: the reply may have been lost. (REST reference, Delete
+    /// Blob.)
+    pub async fn delete_snapshot(&self, time: &str) -> CallResult<()> {
+        let options = || BlobClientDeleteOptions { snapshot: Some(time.to_owned()), ..Default::default() };
+        let deleted = self
+            .repeat("Delete Blob", || async {
+                let _: () = drop(self.blob.delete(Some(options())).await?);
+                Ok(())
+            })
+            .await;
+        match deleted {
+            Err(error) if error.code() == "BlobNotFound" => Ok(()),
+            deleted => deleted,
+        }
+    }
+
     /// List Blobs of the container, narrowed to the snapshots of this blob, oldest first.
     pub async fn snapshots(&self) -> CallResult<Vec<ListedSnapshot>> {
         const CALL: &str = "List Blobs";

@@ -70,11 +70,12 @@ pub(crate) async fn equals_point(blob: &PageBlob, point: &PageBlob, changes: &mu
 }
 
 /// Whether the service compares at all. One that does not look at the older snapshot (Azurite) lists every page as
-/// changed, also since a snapshot that never was.
+/// changed, also since a snapshot that never was; another one may say that it does not implement it.
 pub(crate) async fn compares(blob: &PageBlob, whole: PageRange) -> Result<bool> {
     let never = Against::BlobSnapshot("2000-01-01T00:00:00.0000000Z".to_owned());
     match blob.repeat_attempt(|| blob.page_list_once(whole, &never, None)).await {
         Ok(_) => Ok(false),
+        Err(error) if error.status() == Some(501) => Ok(false),
         Err(error) if error.status().is_some_and(|status| (400..500).contains(&status)) => Ok(true),
         Err(error) => Err(error.into()),
     }

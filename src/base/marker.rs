@@ -189,6 +189,11 @@ impl Marker {
             .collect()
     }
 
+    /// Whether the base is clean, and equals this point.
+    pub fn is_clean_at(&self, point: &str) -> bool {
+        self.state == State::Clean && self.point.as_deref() == Some(point)
+    }
+
     /// The state as in metadata and output.
     pub fn state_name(&self) -> &'static str {
         match self.state {

@@ -22,6 +22,9 @@ pub mod decide;
 pub mod lease;
 pub mod marker;
 pub mod points;
+pub mod protect;
+pub mod prune;
+pub mod retention;
 pub mod seal;
 pub(crate) mod takeover;
 
@@ -54,6 +57,20 @@ impl Look {
     pub fn is_leased(&self) -> bool {
         let state = self.properties.as_ref().map(|properties| properties.lease_state.as_str());
         matches!(state, Some("leased" | "breaking"))
+    }
+
+    /// The marker, for what cannot be done to a base blob without one.
+    pub(crate) fn into_marker(self, blob: &PageBlob, tried: &str) -> Result<Marker> {
+        let refuse = |kind, why: &str| {
+            Err(Error::new(kind, tried, why)
+                .on(blob.resource())
+                .next("check the URL: snapferry status --target <URL>"))
+        };
+        match self {
+            Self { properties: None, .. } => refuse(ErrorKind::BaseMissing, "it does not exist"),
+            Self { marker: None, .. } => refuse(ErrorKind::BaseNotClean, "it carries no marker of snapferry"),
+            Self { marker: Some(marker), .. } => Ok(marker),
+        }
     }
 }
 
@@ -223,12 +240,6 @@ impl Base {
             written_at: now(),
             ..self.marker().await
         };
-        self.write_marker(marker).await.map(drop)
-    }
-
-    /// Replaces the points that are never deleted.
-    pub async fn protect(&self, protected: BTreeSet<String>) -> CallResult<()> {
-        let marker = Marker { protected, ..self.marker().await };
         self.write_marker(marker).await.map(drop)
     }
 

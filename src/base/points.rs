@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::look;
 use super::marker::{Marker, State};
 use crate::azure::PageBlob;
 use crate::azure::failure::CallResult;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A snapshot of the base blob that equals a snapshot of the disk.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -51,6 +53,64 @@ impl Point {
             sealed_at: marker.written_at.clone(),
         }
     }
+}
+
+/// A point, and what the base blob says of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Known {
+    /// The point.
+    #[serde(flatten)]
+    pub point: Point,
+    /// Whether the base blob is clean at it: the next difference begins there.
+    pub current: bool,
+    /// Whether it is never deleted.
+    pub protected: bool,
+}
+
+impl Known {
+    /// Whether its source snapshot is the one of this time, name or ARM id, or as it is shown.
+    pub fn is_of(&self, source: &str) -> bool {
+        let in_arm = self.point.origin.as_ref().is_some_and(|origin| {
+            let name = origin.snapshot.rsplit('/').next().unwrap_or_default();
+            // The resource manager does not tell upper case from lower.
+            [name, &origin.snapshot].iter().any(|known| known.eq_ignore_ascii_case(source))
+        });
+        in_arm || self.point.source_time == source || self.point.source == source
+    }
+}
+
+/// All points with what the base blob says of them, oldest first.
+///
+/// # Errors
+/// [`ErrorKind::BaseMissing`] when there is no base blob.
+pub async fn known(blob: &PageBlob) -> Result<Vec<Known>> {
+    let look = look(blob).await?;
+    if look.properties.is_none() {
+        return Err(Error::new(ErrorKind::BaseMissing, "list the points", "it does not exist")
+            .on(blob.resource())
+            .next(
+                "check the name; a full copy creates it: snapferry copy --source <SAS URL> --target <URL>",
+            ));
+    }
+    let points = points(blob).await.map_err(|error| cannot_list(blob, error.into()))?;
+    let marker = look.marker.as_ref();
+    let known = |point: Point| Known {
+        current: marker.is_some_and(|marker| marker.is_clean_at(&point.point)),
+        protected: marker.is_some_and(|marker| marker.protected.contains(&point.point)),
+        point,
+    };
+    Ok(points.into_iter().map(known).collect())
+}
+
+/// Listing needs a permission that copying does not. Said of a blob that could be looked at: its SAS is valid.
+pub(super) fn cannot_list(blob: &PageBlob, error: Error) -> Error {
+    if !matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::PermissionMissing) {
+        return error;
+    }
+    let why = format!("the list of snapshots needs list permission (l) on the container: {}", error.why());
+    Error::new(error.kind(), "list the points", why)
+        .on(blob.resource())
+        .next("use a SAS of the container or the account with l, or leave the SAS out and sign in: az login")
 }
 
 /// All points, oldest first. Snapshots of the blob that are no points of ours are left out.

@@ -12,6 +12,7 @@ use snapferry_emulator::{Fault, Link};
 
 use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
 use super::output::error_document;
+use super::points::PointsArgs;
 use super::settings::parse_size;
 use super::sync::{self, SyncArgs};
 use crate::azure::reply::scrub;
@@ -32,7 +33,10 @@ Examples:
 
   What is at the target?
     snapferry points --target 'https://backups...' --output json
-    snapferry status --target 'https://backups...'";
+    snapferry status --target 'https://backups...'
+
+  Keep a week of days and a year of months:
+    snapferry points prune --target 'https://backups...' --keep-daily 7 --keep-monthly 12";
 
 /// Copy the incremental snapshots of Azure managed disks to another region, on your own compute.
 #[derive(Parser)]
@@ -76,8 +80,8 @@ pub enum Command {
     /// Put a base blob that an abandoned step has torn back to its last point
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Box<RollbackArgs>),
-    /// List the points of a base blob
-    Points(TargetArgs),
+    /// List, show, prune and protect the points of a base blob
+    Points(Box<PointsArgs>),
     /// Show what a base blob says of itself
     Status(TargetArgs),
     /// Let Azure copy an incremental snapshot to another region (CopyStart), and follow it
@@ -166,12 +170,12 @@ pub struct CopyArgs {
     pub dry_run: bool,
 }
 
-/// A base blob.
+/// A base blob. Only a command of a command goes without its own.
 #[derive(clap::Args)]
 pub struct TargetArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
-    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
-    pub target: String,
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL", required = true)]
+    pub target: Option<String>,
     /// How long one call may go on failing before the command ends
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub retry_for: Duration,

@@ -13,6 +13,7 @@ mod managed_copy;
 mod manager;
 pub mod options;
 mod output;
+pub mod points;
 mod progress;
 mod rollback;
 mod settings;
@@ -55,7 +56,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
-            Command::Points(target) => unless(&cancel, target::points(target, output)).await,
+            Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,
             Command::Access(args) => access::access(args, output, &cancel).await,
@@ -66,7 +67,7 @@ fn start(args: Args, output: Output) -> Result<()> {
     })
 }
 
-async fn unless(cancel: &CancellationToken, work: impl Future<Output = Result<()>>) -> Result<()> {
+async fn unless<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         result = work => result,
         () = cancel.cancelled() => Err(Error::new(ErrorKind::Interrupted, "finish looking", "interrupted")),

@@ -2,12 +2,16 @@
 //! goes to standard error.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::OutputKind;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Standard output holds one document, also when an error comes after a result.
+static RESULT_IS_WRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// Where and how results are written.
 #[derive(Clone, Copy)]
@@ -29,6 +33,7 @@ impl Output {
             OutputKind::Json => {
                 let document =
                     serde_json::to_string_pretty(document).map_err(|error| output_error(&error))?;
+                RESULT_IS_WRITTEN.store(true, Relaxed);
                 write_line(&document)
             }
         }
@@ -51,7 +56,9 @@ impl Output {
         );
         // When even this cannot be written, the exit code still tells.
         let _ = std::io::stderr().write_all(lines.as_bytes());
-        if self.kind == OutputKind::Json && kind != ErrorKind::Output {
+        // A result that was only in part what was asked for names the error itself.
+        let is_told = RESULT_IS_WRITTEN.load(Relaxed);
+        if self.kind == OutputKind::Json && kind != ErrorKind::Output && !is_told {
             error_document(error);
         }
     }
@@ -59,8 +66,14 @@ impl Output {
 
 /// Writes an error as the one document.
 pub(super) fn error_document(error: &Error) {
+    let document = json!({ "error": error_value(error) });
+    let _ = write_line(&format!("{document:#}"));
+}
+
+/// An error as it stands in documents.
+pub(super) fn error_value(error: &Error) -> Value {
     let kind = error.kind();
-    let document = json!({ "error": {
+    json!({
         "kind": kind.name(),
         "exit_code": kind.exit_code(),
         "tried": error.tried(),
@@ -68,8 +81,7 @@ pub(super) fn error_document(error: &Error) {
         "why": error.why(),
         "again": kind.remedy().name(),
         "next": error.advice(),
-    }});
-    let _ = write_line(&format!("{document:#}"));
+    })
 }
 
 pub(super) fn write_line(text: &str) -> Result<()> {

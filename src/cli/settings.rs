@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::args::{StepArgs, TargetArgs};
-use super::options::{AccessArgs, ArmArgs, CopyingArgs, PlanningArgs};
+use super::options::{AccessArgs, ArmArgs, CopyingArgs, LeaseArgs, PlanningArgs};
 use crate::azure::reply::scrub;
 use crate::azure::{
     Arm, ArmEndpoint, Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts,
@@ -216,16 +216,17 @@ pub(super) fn copy_settings(planning: &PlanningArgs, args: &CopyingArgs) -> Resu
     settings.copy.concurrency = usize::from(args.concurrency);
     settings.copy.memory = args.memory;
     settings.copy.checkpoint_every = args.checkpoint_every;
-    if args.lease.wait_for_lease > HOUR {
+    settings.lease = lease(&args.lease)?;
+    Ok(settings)
+}
+
+/// How the lease is taken.
+pub(super) fn lease(args: &LeaseArgs) -> Result<LeaseOptions> {
+    if args.wait_for_lease > HOUR {
         let why = "a lease that nobody renews lapses within a minute";
         return Err(Error::new(ErrorKind::Usage, "use --wait-for-lease", why).next("give at most 1h"));
     }
-    settings.lease = LeaseOptions {
-        seconds: args.lease.lease_duration,
-        wait: args.lease.wait_for_lease,
-        break_it: args.lease.break_lease,
-    };
-    Ok(settings)
+    Ok(LeaseOptions { seconds: args.lease_duration, wait: args.wait_for_lease, break_it: args.break_lease })
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

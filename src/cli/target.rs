@@ -1,4 +1,4 @@
-//! `snapferry points` and `snapferry status`: what a base blob says of itself.
+//! `snapferry status`: what a base blob says of itself.
 
 use serde_json::json;
 
@@ -7,46 +7,14 @@ use super::output::{Output, size};
 use super::settings;
 use crate::azure::{PageBlob, Role};
 use crate::base::marker::{Marker, State};
-use crate::base::points::points as list_points;
 use crate::base::{self, Look};
 use crate::error::{Error, ErrorKind, Result};
-
-pub(super) async fn points(args: TargetArgs, output: Output) -> Result<()> {
-    let blob = connect(&args)?;
-    if base::look(&blob).await?.properties.is_none() {
-        return Err(missing(&blob, "list the points"));
-    }
-    let points = list_points(&blob).await.map_err(|error| {
-        let error = Error::from(error);
-        match error.kind() {
-            ErrorKind::AccessDenied | ErrorKind::PermissionMissing => {
-                let why = format!("the list of snapshots needs list permission (l) on the container: {}", error.why());
-                Error::new(error.kind(), "list the points", why)
-                    .on(blob.resource())
-                    .next("use a SAS of the container or the account with l, or leave the SAS out and sign in: az login")
-            }
-            _ => error,
-        }
-    })?;
-    let heading =
-        format!("{:<30} {:<30} {:>12} {:>12}  {}", "POINT", "SOURCE SNAPSHOT", "LENGTH", "SENT", "DIGEST");
-    let rows = points.iter().map(|point| {
-        let (length, sent) = (size(point.length), size(point.bytes_sent));
-        format!("{:<30} {:<30} {length:>12} {sent:>12}  {}", point.point, point.source_time, point.digest)
-    });
-    let text = if points.is_empty() {
-        "no points".to_owned()
-    } else {
-        std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
-    };
-    output.result(&json!({ "target": blob.resource().to_string(), "points": points }), &text)
-}
 
 pub(super) async fn status(args: TargetArgs, output: Output) -> Result<()> {
     let blob = connect(&args)?;
     let look = base::look(&blob).await?;
     let Look { properties: Some(properties), marker } = look else {
-        return Err(missing(&blob, "show the base blob"));
+        return Err(missing(&blob));
     };
     let state = marker.as_ref().map_or("no-marker", Marker::state_name);
     let document = json!({
@@ -94,14 +62,14 @@ fn describe(marker: &Marker) -> String {
     }
 }
 
-fn missing(blob: &PageBlob, tried: &str) -> Error {
-    Error::new(ErrorKind::BaseMissing, tried, "it does not exist")
+fn missing(blob: &PageBlob) -> Error {
+    Error::new(ErrorKind::BaseMissing, "show the base blob", "it does not exist")
         .on(blob.resource())
         .next("check the name; a full copy creates it: snapferry copy --source <SAS URL> --target <URL>")
 }
 
-fn connect(args: &TargetArgs) -> Result<PageBlob> {
-    let target = settings::resource(Role::Target, &args.target, &args.access)?;
+pub(super) fn connect(args: &TargetArgs) -> Result<PageBlob> {
+    let target = settings::resource(Role::Target, args.target.as_deref().unwrap_or_default(), &args.access)?;
     if target.snapshot().is_some() {
         return Err(Error::new(ErrorKind::Usage, "use the target URL", "it names a snapshot")
             .on(&target)
