@@ -140,20 +140,45 @@ async fn a_throttled_resource_manager_is_given_its_time() {
 
 #[tokio::test]
 async fn a_sas_that_somebody_else_has_out_is_left_alone_unless_the_user_says_so() {
-    let world = World::new().await;
-    let disk = world.disk(MIB);
-    let snapshot = disk.snapshot();
-    let id = snapshot.arm_id();
-    grant_by_hand(&world, &id).await;
-    let error = world.sync(&world.job(&disk)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.advice().unwrap().contains(&format!("snapferry access revoke --snapshot {id}")), "{error}");
-    assert_eq!(world.source.arm().active_grants(), [id], "it is still theirs");
-    assert!(world.base(None).is_none(), "nothing was written");
-    let mut job = world.job(&disk);
-    job.grants.revoke_active = true;
-    world.sync(&job).await.unwrap();
-    world.assert_points(&[&snapshot]);
+    // Also where the service would let two be out: the end of ours would be the end of theirs.
+    for second_grant in [SecondGrant::Refused, SecondGrant::Same, SecondGrant::NewBesideOld] {
+        let world = World::new().await;
+        world.source.arm().set_knobs(ArmKnobs { second_grant, ..ArmKnobs::default() });
+        let disk = world.disk(MIB);
+        let snapshot = disk.snapshot();
+        let id = snapshot.arm_id();
+        grant_by_hand(&world, &id).await;
+        let error = world.sync(&world.job(&disk)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        let advice = error.advice().unwrap();
+        assert!(advice.contains(&format!("snapferry access revoke --snapshot {id}")), "{advice}");
+        assert_eq!(world.source.arm().active_grants(), [id], "it is still theirs");
+        assert!(world.base(None).is_none(), "nothing was written");
+        let mut job = world.job(&disk);
+        job.grants.revoke_active = true;
+        world.sync(&job).await.unwrap();
+        world.assert_points(&[&snapshot]);
+    }
+}
+
+/// A grant whose reply never came may have been made.
+#[tokio::test]
+async fn a_grant_whose_reply_was_lost_is_ended_too() {
+    for kind in [FaultKind::CutAfterApply, FaultKind::InternalError] {
+        let mut world = World::new().await;
+        world.retry_for = Some(Duration::ZERO);
+        let disk = world.disk(MIB);
+        disk.snapshot();
+        let faults = world.source.faults();
+        faults.add(Fault::new(kind.clone()).on(Call::BeginGetAccess));
+        assert_eq!(world.sync(&world.job(&disk)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(world.source.arm().active_grants().is_empty());
+        // With time for another attempt, which finds the SAS that nobody has seen.
+        world.retry_for = None;
+        faults.add(Fault::new(kind).on(Call::BeginGetAccess));
+        assert_eq!(world.sync(&world.job(&disk)).await.unwrap().steps.len(), 1);
+        assert!(world.source.arm().active_grants().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -91,19 +91,20 @@ impl Keeper {
             return Ok(known);
         }
         let may_end = ours || self.options.revoke_active;
+        // A service that lets two be out would let us have ours; and its end would end theirs.
+        if snapshot.has_active_sas() {
+            self.clear_the_way(&snapshot.id, may_end, None).await?;
+        }
         let asked = Instant::now();
-        self.asked.lock().await.push(snapshot.id.clone());
-        let url = match self.arm.begin_get_access(&snapshot.id, self.options.duration).await {
-            Ok(url) => Ok(url),
+        let url = match self.begin(&snapshot.id).await {
             Err(error) if error.status() == Some(409) => {
-                // What is out is not what was just asked for.
-                self.forget(&snapshot.id).await;
-                self.begin_again(snapshot, may_end, error).await
+                // None was out before the first attempt: what is out now is what the attempt got whose reply was lost.
+                let is_mine = error.attempts > 1;
+                self.clear_the_way(&snapshot.id, may_end || is_mine, Some(error)).await?;
+                self.begin(&snapshot.id).await?
             }
-            Err(error) => Err(error.into()),
+            other => other?,
         };
-        self.forget(&snapshot.id).await;
-        let url = url?;
         let resource = match Resource::parse(role, &url, self.options.plain) {
             Ok(resource) => resource,
             Err(error) => {
@@ -125,20 +126,28 @@ impl Keeper {
         let clock = tokio::spawn(keep(Arc::clone(&grant), resource.clone()));
         tracing::info!(snapshot = %snapshot.id, "access granted");
         self.held.lock().await.push(Held { grant, resource: resource.clone(), clock });
+        self.forget(&snapshot.id).await;
         Ok(resource)
     }
 
-    /// The first request was refused: is a SAS out, and may it be ended?
-    async fn begin_again(
-        &self,
-        snapshot: &ManagedSnapshot,
-        may_end: bool,
-        error: CallError,
-    ) -> Result<String> {
-        let now = self.arm.snapshot(&snapshot.id).await?;
-        let id = &snapshot.id;
-        if !now.has_active_sas() {
-            let error = Error::from(error);
+    /// Asks, and remembers that it was asked: whoever ends the run meanwhile, or gets no answer, may have got it.
+    async fn begin(&self, id: &ArmId) -> CallResult<String> {
+        self.asked.lock().await.push(id.clone());
+        let result = self.arm.begin_get_access(id, self.options.duration).await;
+        if result
+            .as_ref()
+            .is_err_and(|error| error.status().is_some_and(|status| (400..500).contains(&status)))
+        {
+            self.forget(id).await;
+        }
+        result
+    }
+
+    /// Is a SAS out, and may it be ended? `refusal` is what asking for another was answered with.
+    async fn clear_the_way(&self, id: &ArmId, may_end: bool, refusal: Option<CallError>) -> Result<()> {
+        if !self.arm.snapshot(id).await?.has_active_sas() {
+            let Some(refusal) = refusal else { return Ok(()) };
+            let error = Error::from(refusal);
             return Err(Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
                 "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {id}"
             )));
@@ -150,8 +159,7 @@ impl Keeper {
             ));
         }
         tracing::warn!(snapshot = %id, "a SAS for it is out already: ending it");
-        self.arm.end_get_access(id).await?;
-        Ok(self.arm.begin_get_access(id, self.options.duration).await?)
+        Ok(self.arm.end_get_access(id).await?)
     }
 
     async fn forget(&self, id: &ArmId) {

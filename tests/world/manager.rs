@@ -6,7 +6,7 @@ use std::time::Duration;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
 use snapferry::azure::arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
-use snapferry::azure::{Client, Destination, PlainHttp};
+use snapferry::azure::{Client, Destination, PlainHttp, RetryPolicy};
 use snapferry::chain::grants::GrantOptions;
 use snapferry::chain::outline::{Planned, Wanted};
 use snapferry::progress::Progress;
@@ -65,7 +65,8 @@ impl World {
     /// A client that is signed in, with the limits of the world's own.
     pub fn signed_in(&self) -> Client {
         let limits = client();
-        Client::new(limits.timeouts, limits.retry, Some(Arc::new(SignedIn(self.source.arm())))).unwrap()
+        let retry = RetryPolicy { budget: self.retry_for.unwrap_or(limits.retry.budget), ..limits.retry };
+        Client::new(limits.timeouts, retry, Some(Arc::new(SignedIn(self.source.arm())))).unwrap()
     }
 
     pub fn arm(&self) -> Arm {

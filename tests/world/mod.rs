@@ -25,6 +25,8 @@ pub struct World {
     pub account: Account,
     pub settings: Settings,
     pub client: Client,
+    /// How long a call may fail, where it is not the usual time.
+    pub retry_for: Option<Duration>,
 }
 
 impl World {
@@ -37,7 +39,7 @@ impl World {
         let target = Emulator::start(Config { record: true, ..target }).await.unwrap();
         let account = target.account("target");
         account.create_container(CONTAINER);
-        Self { source, target, account, settings: settings(), client: client() }
+        Self { source, target, account, settings: settings(), client: client(), retry_for: None }
     }
 
     pub fn disk(&self, bytes: u64) -> Disk {
