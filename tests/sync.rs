@@ -257,6 +257,20 @@ async fn of_two_runs_on_one_target_at_once_nothing_is_copied_twice() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_throttled_slows_a_chain_and_does_not_break_it() {
+    let mut world = World::new().await;
+    world.settings.plan.chunk = 64 << 10;
+    world.target.set_link(snapferry_emulator::Link {
+        blob_requests_per_second: Some(40),
+        ..snapferry_emulator::Link::default()
+    });
+    let (disk, snapshots) = chain(&world, 4);
+    let report = world.sync(&world.job(&disk)).await.unwrap();
+    assert!(report.steps.iter().map(|step| step.retries).sum::<u64>() > 0, "it was refused, and tried again");
+    world.assert_points(&all(&snapshots));
+}
+
+#[tokio::test]
 async fn a_snapshot_that_is_not_whole_is_waited_for() {
     let world = World::new().await;
     let (disk, snapshots) = chain(&world, 3);
@@ -284,6 +298,16 @@ async fn what_cannot_be_copied_is_refused_before_anything_is_written() {
     let error = world.sync(&job).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceUnsuitable);
     assert!(error.why().contains("full snapshot"), "{error}");
+    let large_sectors = disk.snapshot();
+    large_sectors.set_sector_size(4096);
+    let error = world.sync(&job).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceUnsuitable);
+    large_sectors.delete();
+    disk.full_snapshot_named("full").delete();
+    let large_sectors = disk.snapshot();
+    large_sectors.set_sector_size(4096);
+    let error = world.sync(&job).await.unwrap_err();
+    assert!(error.why().contains("VHDX") && error.why().contains("managed-copy"), "{error}");
     disk.snapshot();
     for action in [
         "Microsoft.Compute/disks/read",

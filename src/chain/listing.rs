@@ -164,6 +164,10 @@ fn obstacle(snapshot: &ManagedSnapshot, is_of_this_disk: bool) -> Option<&'stati
         Some("it is of another disk that had this name")
     } else if !snapshot.incremental {
         Some("it is a full snapshot: only incremental ones can be diffed")
+    } else if snapshot.sector_size != SECTOR {
+        Some(
+            "its disk has sectors of 4096 bytes: it is exported as VHDX, which no page blob can be made into a disk from; snapferry managed-copy copies it",
+        )
     } else if snapshot.has_failed() {
         Some("it was not made to its end")
     } else if snapshot.created.is_none() || snapshot.unique_id.is_none() {
