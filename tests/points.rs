@@ -310,10 +310,9 @@ async fn an_interruption_leaves_what_was_not_deleted() {
     let cancel = CancellationToken::new();
     let (blob, rules) = (history.blob(), last(1));
     let (report, ()) = tokio::join!(prune::prune(&blob, &rules, &cancel), async {
-        while history.days().len() == 4 {
+        while history.world.target.faults().fired() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
         cancel.cancel();
     });
     let report = report.unwrap();
@@ -325,7 +324,7 @@ async fn an_interruption_leaves_what_was_not_deleted() {
 #[tokio::test]
 async fn a_point_that_is_protected_while_prune_is_at_work_stays() {
     let history = History::of(4).await;
-    let stall = FaultKind::Stall { lasting: Duration::from_secs(1) };
+    let stall = FaultKind::Stall { lasting: Duration::from_secs(3) };
     history.world.target.faults().add(Fault::new(stall).on(Call::DeleteBlob));
     let (report, ()) = tokio::join!(history.prune(last(1)), async {
         while history.world.target.faults().fired() == 0 {

@@ -53,6 +53,12 @@ impl Scene {
         Self { world, disk, first, second, point }
     }
 
+    /// With one chunk at a time, what is written before an interruption is always the same.
+    fn one_by_one(mut self) -> Self {
+        self.world.settings.copy.concurrency = 1;
+        self
+    }
+
     /// The step from the first snapshot to the second, ended after that many page writes.
     async fn tear(&self, writes: u64) {
         let step = self.world.step(&self.second, Some(&self.first));
@@ -192,14 +198,14 @@ async fn an_interrupted_rollback_is_run_again_or_the_step_is_finished_instead() 
 #[tokio::test]
 async fn a_rollback_is_interrupted_while_it_compares_too() {
     for (grow, finish) in [(false, false), (true, false), (true, true)] {
-        let scene = Scene::new(grow).await;
+        let scene = Scene::new(grow).await.one_by_one();
         scene.tear(20).await;
         let reads = |scene: &Scene| scene.world.target.stats().of(Call::GetBlob).requests;
         let before = reads(&scene);
         roll_back(&scene.world).await.unwrap();
         let in_all = reads(&scene) - before;
 
-        let scene = Scene::new(grow).await;
+        let scene = Scene::new(grow).await.one_by_one();
         scene.tear(20).await;
         // The last of them compares: the base has the length of its point by then.
         let back = interrupted(&scene.world, Call::GetBlob, in_all - 1, rolling_back(&scene.world));
@@ -223,7 +229,7 @@ async fn a_rollback_is_interrupted_while_it_compares_too() {
 #[tokio::test]
 async fn a_late_write_of_the_step_does_not_land_after_the_rollback() {
     let scene = Scene::new(false).await;
-    let late = FaultKind::DelayedApply { after: Duration::from_millis(700) };
+    let late = FaultKind::DelayedApply { after: Duration::from_secs(2) };
     scene.world.target.faults().add(Fault::new(late).on(Call::PutPage).skip(5).times(3));
     scene.tear(12).await;
     roll_back(&scene.world).await.unwrap();
@@ -269,7 +275,10 @@ async fn a_killed_rollback_is_run_again_or_the_step_is_finished_instead() {
                 (&"rolled-back".into(), &point.point.point.clone().into())
             );
             assert_same_bytes(&world.base(None).unwrap(), &first);
-            assert_eq!(world.state().as_deref(), Some("clean"));
+            let metadata = world.base(None).unwrap().metadata().clone();
+            assert_eq!(metadata["snapferry_state"], "clean");
+            // Who wrote it last was another process than the one that sealed the point.
+            assert!(!metadata["snapferry_owner"].ends_with(&format!("/{}", std::process::id())));
         }
         world.assert_identical(&point, &first);
     }
@@ -439,7 +448,7 @@ async fn a_service_without_differences_is_rolled_back_by_reading_everything() {
 async fn a_full_copy_takes_the_place_of_what_a_base_holds_and_its_points_stay() {
     for torn in [false, true] {
         for writes in [None, Some(0), Some(7), Some(30)] {
-            let mut scene = Scene::new(true).await;
+            let mut scene = Scene::new(true).await.one_by_one();
             if torn {
                 scene.tear(12).await;
             }
@@ -471,6 +480,29 @@ async fn a_full_copy_takes_the_place_of_what_a_base_holds_and_its_points_stay() 
             scene.world.assert_identical(&next, &fourth);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_out_is_told() {
+    let mut scene = Scene::new(false).await;
+    let third = scene.disk.snapshot();
+    let sources = ["--source", &third.grant()];
+    let (code, shown, _) =
+        ask(&scene.world, &[&["copy", "--dry-run", "--rebase"], &sources[..]].concat()).await;
+    assert!(code == Some(0) && shown.contains("copy in full over what the base blob holds"), "{shown}");
+    assert_eq!(scene.world.state().as_deref(), Some("clean"));
+
+    scene.world.settings.rebase = true;
+    let step = scene.world.step(&third, None);
+    assert!(interrupted(&scene.world, Call::PutPage, 3, copying(&scene.world, &step)).await.is_err());
+    scene.world.settings.rebase = false;
+    let refused = scene.world.copy(&scene.second, Some(&scene.first)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BaseNotClean);
+    assert!(refused.advice().unwrap().contains("snapferry rollback --target"), "{:?}", refused.advice());
+    let (code, shown, told) = ask(&scene.world, &["rollback", "--quiet"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(shown.contains("gave up") && shown.contains(&scene.point.point.point), "{shown}");
+    scene.assert_back_and_usable().await;
 }
 
 /// A first full copy that was given up holds no point: another snapshot takes its place.

@@ -180,7 +180,7 @@ async fn a_broken_lease_lets_nothing_of_its_holder_land() {
 #[tokio::test]
 async fn a_late_write_of_the_old_holder_is_refused() {
     let scene = Scene::new().await;
-    let late = FaultKind::DelayedApply { after: Duration::from_secs(2) };
+    let late = FaultKind::DelayedApply { after: Duration::from_secs(4) };
     scene.world.target.faults().add(Fault::new(late).on(Call::PutPage).skip(3).times(2));
     let never = CancellationToken::new();
     tokio::select! {

@@ -74,7 +74,7 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
             ErrorKind::BaseNotClean,
             format!("it is in the middle of {} ({}, by {} at {})", marker.step, marker.state_name(), marker.owner, marker.written_at),
         )
-        .map_err(|error| error.next(finish_first(&marker.step))),
+        .map_err(|error| error.next(finish_first(marker))),
         State::Clean => match &wish.step.from {
             None => refuse(ErrorKind::TargetExists, format!("the target exists, clean at {}", marker.step.to))
                 .map_err(|error| {
@@ -163,17 +163,21 @@ fn go_on(marker: &Marker, wish: &Wish<'_>, length: u64) -> Result<Decision> {
     .next("somebody changed the base blob: copy in full to another blob"))
 }
 
-fn finish_first(step: &StepId) -> String {
-    match &step.from {
-        Some(from) => format!(
-            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}> --previous <SAS URL of the snapshot of {}>; or give it up: snapferry rollback --target <URL>",
-            step.to.time(),
-            from.time()
-        ),
-        None => format!(
-            "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>",
-            step.to.time()
-        ),
+fn finish_first(marker: &Marker) -> String {
+    let step = &marker.step;
+    let previous = step
+        .from
+        .as_ref()
+        .map_or_else(String::new, |from| format!(" --previous <SAS URL of the snapshot of {}>", from.time()));
+    let finish = format!(
+        "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>{previous}",
+        step.to.time()
+    );
+    // The first copy of all has nothing to go back to.
+    if step.from.is_some() || marker.last_point.is_some() {
+        format!("{finish}; or give it up: snapferry rollback --target <URL>")
+    } else {
+        format!("{finish}; or begin anew in its place: --rebase")
     }
 }
 

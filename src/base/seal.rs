@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::marker::{Marker, State, now};
 use super::points::{self, Point};
-use super::{Base, explain_lost};
+use super::{Base, explain_lost, owner};
 use crate::azure::failure::Class;
 use crate::copy::frontier::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -117,6 +117,7 @@ impl Base {
             state: State::Clean,
             point: Some(time.clone()),
             last_point: None,
+            owner: owner(),
             written_at: now(),
             ..marker
         };

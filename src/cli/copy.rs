@@ -73,6 +73,7 @@ fn describe_plan(report: &PlanReport) -> String {
     let what = match report.action {
         "create" => "create the base blob and copy in full",
         "begin" => "bring the base blob forward",
+        "rebase" => "copy in full over what the base blob holds; its points stay",
         "go-on" => "go on with the interrupted step",
         "finish-seal" => "seal what is written already",
         _ => "nothing: the step is sealed",
