@@ -127,8 +127,8 @@ pub enum How {
 impl How {
     fn draw(rng: &mut Rng) -> Self {
         match rng.u8(..10) {
-            0..5 => Self::Before,
-            5..8 => Self::After,
+            0..4 => Self::Before,
+            4..7 => Self::After,
             _ => Self::Late(late(rng)),
         }
     }
@@ -143,9 +143,10 @@ impl How {
     }
 }
 
-/// How late a request comes: while the next child starts, or when it is in the middle of its work.
+/// How late a request comes: to a run that is not over yet, to the next, or to one after that.
 pub fn late(rng: &mut Rng) -> Duration {
-    Duration::from_millis(rng.u64(20..500))
+    let most = if rng.bool() { 40 } else { 400 };
+    Duration::from_millis(rng.u64(2..most))
 }
 
 impl Aim {

@@ -115,7 +115,7 @@ impl Chain {
         let aim = (self.kills_left > 0).then(|| self.aim(&command, marker.as_ref(), tally));
         if let Some(aim) = aim {
             aim.set(&self.world);
-            self.be_late();
+            self.be_late(&command, marker.as_ref());
         }
         let sources = self.world.source.requests().len();
         let targets = self.world.target.requests().len();
@@ -124,8 +124,9 @@ impl Chain {
         self.diary.0.push(format!("{command:?} over {}, {aim:?}", told(marker.as_ref())));
 
         let every = if self.rng.u8(..4) == 0 { "50ms" } else { "3ms" };
+        let due = self.due(aim, sources, targets);
         let mut victim = Victim::start(&self.world, &command, every);
-        let end = victim.until(self.due(aim, sources, targets)).await;
+        let end = victim.until(due).await;
         self.diary.1 = victim.said();
         match end {
             End::Killed => {
@@ -156,8 +157,15 @@ impl Chain {
             // A killed run left its SAS, and the base does not say so: that of a torn one is taken over.
             (24, Command::Sync { revoke: false, .. }) => {
                 tally.refused_grants += 1;
-                let state = self.world.state();
-                assert_ne!(state.as_deref(), Some("applying"), "its own SAS is not taken over");
+                if let Some((_, torn)) = judge::base(&self.world).filter(|(_, now)| now.state == "applying") {
+                    let of_step = |taken: &&DiskSnapshot| {
+                        taken.time() == torn.to || Some(taken.time()) == torn.from.as_deref()
+                    };
+                    for snapshot in self.snapshots.iter().filter(of_step) {
+                        let own = format!("access to the snapshot ({})", snapshot.arm_id());
+                        assert!(!self.diary.1.contains(&own), "a SAS of the torn step is not taken over");
+                    }
+                }
                 if self.rng.bool() {
                     self.snapshots.iter().for_each(DiskSnapshot::revoke);
                 } else {
@@ -233,7 +241,7 @@ impl Chain {
     }
 
     /// In some of the runs the network holds writes back, or doubles them.
-    fn be_late(&mut self) {
+    fn be_late(&mut self, command: &Command, marker: Option<&Marker>) {
         const CALLS: [Call; 6] = [
             Call::PutPage,
             Call::ClearPages,
@@ -242,6 +250,13 @@ impl Chain {
             Call::SnapshotBlob,
             Call::Lease,
         ];
+        if self.before(command, marker).is_rebase && self.rng.bool() {
+            // The clear before a full copy, once more when chunks are written already.
+            let after = Duration::from_millis(self.rng.u64(1..20));
+            let fault = Fault::new(FaultKind::LateDuplicate { after }).on(Call::ClearPages);
+            self.diary.0.push(format!("  late: the clear of a rebase, {after:?}"));
+            self.world.target.faults().add(fault);
+        }
         while self.rng.u8(..5) < 2 {
             let after = aim::late(&mut self.rng);
             let is_doubled = self.rng.u8(..4) > 0;

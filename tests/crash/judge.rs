@@ -208,12 +208,12 @@ impl Deeds<'_> {
         let whole = format!("bytes=0-{}", marker.length - 1);
         let (mut was_resized, mut has_chunks) = (false, false);
         for request in self.target[since..].iter().filter(|request| is_done(request)) {
-            was_resized |= request.header("x-ms-blob-content-length").is_some();
-            has_chunks |= match request.call {
-                Call::PutPage => true,
-                Call::ClearPages => request.header("x-ms-range") != Some(&whole),
-                _ => false,
-            };
+            match request.call {
+                Call::PutPage => has_chunks = true,
+                Call::ClearPages => has_chunks |= request.header("x-ms-range") != Some(&whole),
+                Call::SetProperties => was_resized |= request.header("x-ms-blob-content-length").is_some(),
+                _ => {}
+            }
         }
         match (is_rebase, has_chunks) {
             (true, true) => Kind::Rebasing,
