@@ -176,7 +176,7 @@ impl Work<'_> {
         base.begin(self.opening, from).await?;
         if self.opening.step.from.is_none() && from.offset == 0 && *decision != Decision::Create {
             // A full copy begins at zeros. Whatever the base held is in its points.
-            base.blob().clear_whole(self.opening.length, &base.fence()).await?;
+            base.clear(self.opening.length).await?;
         }
         self.progress.enter(Phase::Copying);
         tracing::info!(step = %self.opening.step, from = from.offset, generation = base.fence().generation, "copying");

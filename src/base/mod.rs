@@ -13,7 +13,8 @@
 //! point exists; it is adopted, or made. After "clean": nothing to do.
 //!
 //! **Late requests.** A write of this run that was delayed in the network may arrive after it was repeated.
-//! While the run lasts it carries the same bytes. Before the seal the fence is closed: the sequence number is
+//! While the run lasts it carries the same bytes; the clear before a full copy, which does not, is behind a fence of
+//! its own. Before the seal the fence is closed: the sequence number is
 //! raised, which refuses late page writes, and the lease goes on under another id, which refuses late
 //! checkpoints. So nothing changes between the last acknowledged write and the point.
 
@@ -225,6 +226,16 @@ impl Base {
         if length != Some(opening.length) {
             self.blob.resize(opening.length, &self.fence.lease_id).await?;
         }
+        Ok(())
+    }
+
+    /// Clears all that the blob holds, and raises the fence once more: the same clear, delayed in the network, would
+    /// take away what was written after it.
+    pub(crate) async fn clear(&mut self, length: u64) -> CallResult<()> {
+        self.blob.clear_whole(length, &self.fence).await?;
+        self.raise_fence().await?;
+        // Written down with the next checkpoint.
+        self.marker.lock().await.generation = self.fence.generation;
         Ok(())
     }
 
