@@ -1,0 +1,272 @@
+//! A chain while it is copied: look, do one step, look again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Job, Outlook, SyncReport, Witness};
+use crate::azure::arm::{Arm, ArmId, ManagedSnapshot};
+use crate::azure::{Client, Resource, Role, pace};
+use crate::base;
+use crate::chain::grants::Keeper;
+use crate::chain::outline::{At, Known, Outline, Planned, outline};
+use crate::chain::{Chain, Origin};
+use crate::dry_run::measure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::replicate::replicate;
+use crate::rollback::{RollbackReport, rollback};
+use crate::step::{PlanReport, Report, Settings, Step};
+
+/// How often a snapshot may be deleted under a run before that is no accident.
+const MOST_VANISHED: u32 = 20;
+/// How long it may stand still.
+const MOST_STILL: Duration = Duration::from_mins(30);
+
+/// One job while it is done.
+pub(super) struct Run<'a> {
+    pub(super) job: &'a Job,
+    pub(super) arm: &'a Arm,
+    pub(super) client: &'a Client,
+    pub(super) settings: &'a Settings,
+    pub(super) keeper: Keeper,
+}
+
+impl<'a> Run<'a> {
+    /// Begins; nothing is asked yet. Whatever happens then, [`Self::end`] is called.
+    pub(super) fn new(job: &'a Job, arm: &'a Arm, client: &'a Client, settings: &'a Settings) -> Self {
+        Self { job, arm, client, settings, keeper: Keeper::new(arm.clone(), job.grants) }
+    }
+
+    pub(super) async fn to_the_newest(
+        &self,
+        witness: &dyn Witness,
+        cancel: &CancellationToken,
+    ) -> Result<SyncReport> {
+        let started = Instant::now();
+        let mut steps = Vec::new();
+        let mut skipped: Vec<ArmId> = Vec::new();
+        let mut vanished = 0;
+        loop {
+            let progress = Arc::new(Progress::default());
+            let outlook = tokio::select! {
+                outlook = self.look(&progress, cancel) => outlook?,
+                () = cancel.cancelled() => return Err(interrupted()),
+            };
+            witness.found(&outlook);
+            skipped.extend(outlook.outline.skipped.iter().map(|snapshot| snapshot.id.clone()));
+            let Outline { steps: planned, waiting, .. } = &outlook.outline;
+            match (planned.split_first(), waiting) {
+                (Some((next, rest)), _) => {
+                    witness.begins(next, &progress);
+                    let is_last = rest.is_empty() && waiting.is_none();
+                    match self.step(&outlook, next, is_last, &progress, cancel).await {
+                        Ok(report) => {
+                            witness.sealed(next, &report);
+                            steps.push(report);
+                        }
+                        Err(error) if vanished < MOST_VANISHED && self.has_vanished(next).await => {
+                            tracing::warn!(%error, "looking again");
+                            self.end().await;
+                            vanished += 1;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                (None, Some(snapshot)) => tokio::select! {
+                    waited = self.wait_for(snapshot, |now| witness.waits(now)) => waited?,
+                    () = cancel.cancelled() => return Err(interrupted()),
+                },
+                (None, None) => {
+                    return Ok(SyncReport {
+                        kind: "sync",
+                        disk: self.job.disk.clone(),
+                        target: outlook.target.to_string(),
+                        steps,
+                        keep: outlook.at.keep(&outlook.chain).map(|snapshot| snapshot.id.clone()),
+                        skipped,
+                        left_out: outlook.chain.left_out,
+                        not_ended: Vec::new(),
+                        manager_requests: self.arm.meter().read().requests,
+                        seconds: started.elapsed().as_secs_f64(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Looks, and changes nothing: a seal that waits to be finished, or a torn base, is only told.
+    pub(super) async fn look_only(&self) -> Result<Outlook> {
+        let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
+        let target = self.job.destination.blob(&chain.blob_name())?;
+        let look = base::look(&self.blob(&target)?).await?;
+        let at = self.place(&chain, look, &target).await?;
+        let outline = outline(&chain, &at, &self.job.wanted)?;
+        Ok(Outlook { chain, target, at, outline })
+    }
+
+    /// Looks at the disk and the base blob, and says what is to be done. A seal that a crash interrupted is
+    /// finished first, and a torn base is rolled back if the job says so.
+    pub(super) async fn look(&self, progress: &Progress, cancel: &CancellationToken) -> Result<Outlook> {
+        let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
+        let target = self.job.destination.blob(&chain.blob_name())?;
+        let mut at = self.stand(&chain, &target).await?;
+        if let Some(torn) = &at.torn_to_be_undone(&chain, self.job.roll_back) {
+            let report = self.roll_back(&target, progress, cancel).await?;
+            tracing::warn!(
+                step = torn,
+                point = report.point.point,
+                "rolled back: the snapshot that the step led to was deleted"
+            );
+            at = self.stand(&chain, &target).await?;
+        }
+        let outline = outline(&chain, &at, &self.job.wanted)?;
+        Ok(Outlook { chain, target, at, outline })
+    }
+
+    /// Does one step of the outline. `is_last` tells that nothing follows, so that no grant need stay.
+    pub(super) async fn step(
+        &self,
+        outlook: &Outlook,
+        planned: &Planned,
+        is_last: bool,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Report> {
+        let granted = tokio::select! {
+            granted = self.grant(outlook, planned) => granted?,
+            () = cancel.cancelled() => {
+                return Err(Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
+                    .next("run the same command again"));
+            }
+        };
+        self.keeper.keep_on(&planned.to.id, !is_last).await;
+        let step =
+            Step { target: outlook.target.clone(), origin: Some(origin(&outlook.chain, planned)), ..granted };
+        let settings = Settings { rebase: planned.rebase, ..*self.settings };
+        let report = replicate(&step, self.client, &settings, progress, cancel).await?;
+        if let Some(from) = &planned.from {
+            self.keeper.end(&from.id).await;
+        }
+        Ok(report)
+    }
+
+    /// What a step would move, without the copy. Grants access, and writes nothing.
+    pub(super) async fn measure(
+        &self,
+        outlook: &Outlook,
+        planned: &Planned,
+        progress: &Progress,
+    ) -> Result<PlanReport> {
+        let step = self.grant(outlook, planned).await?;
+        let measured = measure(&step, self.client, self.settings, progress).await;
+        if let Some(from) = &planned.from {
+            self.keeper.end(&from.id).await;
+        }
+        measured
+    }
+
+    /// Puts a torn base blob back to its last point.
+    pub(super) async fn roll_back(
+        &self,
+        target: &Resource,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<RollbackReport> {
+        rollback(target, self.client, self.settings, progress, cancel).await
+    }
+
+    /// Whether a step failed because one of its snapshots is gone: then everything is to be looked at again.
+    pub(super) async fn has_vanished(&self, planned: &Planned) -> bool {
+        for snapshot in std::iter::once(&planned.to).chain(&planned.from) {
+            if let Err(error) = self.arm.snapshot(&snapshot.id).await
+                && error.status() == Some(404)
+            {
+                tracing::warn!(snapshot = %snapshot.id, "the snapshot was deleted meanwhile");
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until `snapshot` is whole. `tell` hears how far it is.
+    ///
+    /// # Errors
+    /// When it stands still for half an hour, fails, or is deleted.
+    pub(super) async fn wait_for(
+        &self,
+        snapshot: &ManagedSnapshot,
+        tell: impl Fn(&ManagedSnapshot),
+    ) -> Result<()> {
+        let mut before = snapshot.completion_percent;
+        let mut since = Instant::now();
+        loop {
+            let now = self.arm.snapshot(&snapshot.id).await?;
+            if now.is_ready() || now.has_failed() {
+                return Ok(());
+            }
+            tell(&now);
+            if now.completion_percent != before {
+                before = now.completion_percent;
+                since = Instant::now();
+            }
+            if since.elapsed() > MOST_STILL {
+                let why = format!(
+                    "its copy in the background stands at {} % for half an hour",
+                    before.unwrap_or_default()
+                );
+                return Err(Error::new(ErrorKind::Unavailable, "wait for the snapshot", why)
+                    .on(&snapshot.id)
+                    .next("run the same command again later; to look: az snapshot show --query completionPercent"));
+            }
+            pace::pause(self.job.ready_every).await;
+        }
+    }
+
+    /// Ends every grant, on every way out. Returns those whose end is not certain.
+    pub(super) async fn end(&self) -> Vec<ArmId> {
+        self.keeper.end_all().await
+    }
+
+    async fn grant(&self, outlook: &Outlook, planned: &Planned) -> Result<Step> {
+        // What the base is in the middle of, a run of ours was granted access to.
+        let is_ours = |snapshot: &ManagedSnapshot| match &outlook.at {
+            At::Torn { from, to } => {
+                [Some(to), from.as_ref()].into_iter().flatten().any(|known| is(known, snapshot))
+            }
+            At::Nothing | At::Clean(_) => false,
+        };
+        let previous = match &planned.from {
+            Some(from) => Some(self.keeper.grant(from, Role::Previous, is_ours(from)).await?),
+            None => None,
+        };
+        let source = self.keeper.grant(&planned.to, Role::Source, is_ours(&planned.to)).await?;
+        Ok(Step { source, previous, target: outlook.target.clone(), origin: None })
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "bring the base blob up to date", "interrupted between two steps")
+        .next("run the same command again: it goes on")
+}
+
+fn is(known: &Known, snapshot: &ManagedSnapshot) -> bool {
+    known
+        .unique_id
+        .as_ref()
+        .zip(snapshot.unique_id.as_ref())
+        .is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
+}
+
+fn origin(chain: &Chain, planned: &Planned) -> Origin {
+    Origin {
+        snapshot: planned.to.id.to_string(),
+        unique_id: planned.to.unique_id.clone().unwrap_or_default(),
+        created: planned.to.created.map(|created| created.to_string()),
+        previous_unique_id: planned.from.as_ref().and_then(|from| from.unique_id.clone()),
+        disk_unique_id: chain.disk_unique_id.clone(),
+        family: planned.to.family.clone(),
+    }
+}
