@@ -416,12 +416,7 @@ impl Lister {
     }
 
     fn protocol_error(&self, why: String) -> CallError {
-        CallError {
-            call: "Get Page Ranges",
-            role: self.blob.resource().role(),
-            on: self.blob.resource().to_string(),
-            cause: Cause::Protocol(why),
-            attempts: 1,
-        }
+        let listed = self.blob.resource();
+        CallError::of("Get Page Ranges", listed.role(), listed, Cause::Protocol(why))
     }
 }

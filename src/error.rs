@@ -58,6 +58,8 @@ pub enum ErrorKind {
     Insecure,
     /// The service refuses because of the state of the blob or the account: immutability, limits, a pending copy.
     Refused,
+    /// A SAS is out for a snapshot that is to be read, and it may be somebody else's.
+    SasOut,
     /// Ended by the user.
     Interrupted,
 }
@@ -75,7 +77,7 @@ pub enum Remedy {
 
 impl ErrorKind {
     /// Every kind, in the order of the exit codes.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Internal,
         Self::Usage,
         Self::AccessDenied,
@@ -100,6 +102,7 @@ impl ErrorKind {
         Self::Output,
         Self::Insecure,
         Self::Refused,
+        Self::SasOut,
         Self::Interrupted,
     ];
 
@@ -130,6 +133,7 @@ impl ErrorKind {
             Self::Output => 22,
             Self::Insecure => 23,
             Self::Refused => 24,
+            Self::SasOut => 25,
             Self::Interrupted => 130,
         }
     }
@@ -161,6 +165,7 @@ impl ErrorKind {
             Self::Output => "output",
             Self::Insecure => "insecure",
             Self::Refused => "refused",
+            Self::SasOut => "sas-out",
             Self::Interrupted => "interrupted",
         }
     }
@@ -169,9 +174,12 @@ impl ErrorKind {
     pub fn remedy(self) -> Remedy {
         match self {
             Self::Internal | Self::Protocol => Remedy::Bug,
-            Self::LeaseHeld | Self::LeaseLost | Self::Unavailable | Self::Corruption | Self::Interrupted => {
-                Remedy::Passes
-            }
+            Self::LeaseHeld
+            | Self::LeaseLost
+            | Self::Unavailable
+            | Self::Corruption
+            | Self::SasOut
+            | Self::Interrupted => Remedy::Passes,
             _ => Remedy::NeedsUser,
         }
     }

@@ -183,15 +183,23 @@ impl Work<'_> {
         let settings = self.settings;
         let mut run = Run::new(base, self.route(base), settings.plan, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
-        let reached = run.checkpoint();
+        let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());
         drop(run);
         let Copied { totals, checkpoint: written } = match result {
             Ok(copied) => copied,
             Err(stop) => {
-                // What a list said that turned out to be wrong is not trusted, not even where it looked right:
-                // back to where this run began, also over the checkpoints that it noted meanwhile.
-                let trusted = if stop.is_distrust() { from } else { reached };
-                return Err(self.stopped(base, stop, trusted).await);
+                if stop.is_distrust() {
+                    // What a list said that turned out to be wrong is not trusted, not even where it looked right: back
+                    // to where this run began, also over the checkpoints that it noted meanwhile.
+                    let told = tokio::time::timeout(FAREWELL, base.distrust(from, has_cleared)).await;
+                    if !matches!(told, Ok(Ok(()))) {
+                        tracing::error!(
+                            "it was not written down that the step is not to be gone on with: snapferry rollback --target <URL>"
+                        );
+                    }
+                    return Err(self.explain(base, stop, from).await);
+                }
+                return Err(self.stopped(base, stop, reached).await);
             }
         };
         self.progress.enter(Phase::Sealing);
@@ -222,14 +230,16 @@ impl Work<'_> {
 
     /// The farewell of a run that did not reach its end: the checkpoint is written down, and the reason told.
     async fn stopped(&self, base: &Base, stop: Stop, reached: Checkpoint) -> Error {
-        let fenced = match &stop {
-            Stop::Call(error) | Stop::Lost(Loss::Refused(error)) => error.is_fenced(),
-            Stop::Lost(Loss::Late) => true,
-            Stop::Cancelled | Stop::Miscounted(_) => false,
-        };
-        if !fenced && let Ok(Err(error)) = tokio::time::timeout(FAREWELL, base.note(reached)).await {
+        if !is_fenced(&stop)
+            && let Ok(Err(error)) = tokio::time::timeout(FAREWELL, base.note(reached)).await
+        {
             tracing::debug!(cause = %error.cause, "the last checkpoint was not written: the one before it stands");
         }
+        self.explain(base, stop, reached).await
+    }
+
+    async fn explain(&self, base: &Base, stop: Stop, reached: Checkpoint) -> Error {
+        let fenced = is_fenced(&stop);
         match stop {
             Stop::Call(error) | Stop::Lost(Loss::Refused(error)) if fenced => {
                 base::explain_lost(base.blob(), &error.cause.to_string()).await
@@ -247,6 +257,15 @@ impl Work<'_> {
             Stop::Miscounted(why) => Error::new(ErrorKind::Corruption, "finish the step", why)
                 .next("nothing was sealed; run the same command again, and report this"),
         }
+    }
+}
+
+/// Whether another writer took over.
+fn is_fenced(stop: &Stop) -> bool {
+    match stop {
+        Stop::Call(error) | Stop::Lost(Loss::Refused(error)) => error.is_fenced(),
+        Stop::Lost(Loss::Late) => true,
+        Stop::Cancelled | Stop::Miscounted(_) => false,
     }
 }
 

@@ -90,7 +90,7 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
     while (tally.kills() < wanted || !tally.missing().is_empty()) && tally.kills() < 2 * wanted + 100 {
         let shape = [Shape::Growing, Shape::Rebased, Shape::Plain][chains % 3];
         let told = Told { seed, chains, wanted };
-        Chain::new(seed, chains as u64, shape).await.to_the_end(&mut tally).await;
+        Chain::new(seed, chains as u64, shape).await.until_it_is_up_to_date(&mut tally).await;
         drop(told);
         chains += 1;
     }

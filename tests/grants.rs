@@ -149,7 +149,7 @@ async fn a_sas_that_somebody_else_has_out_is_left_alone_unless_the_user_says_so(
         let id = snapshot.arm_id();
         grant_by_hand(&world, &id).await;
         let error = world.sync(&world.job(&disk)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert_eq!(error.kind(), ErrorKind::SasOut);
         let advice = error.advice().unwrap();
         assert!(advice.contains(&format!("snapferry access revoke --snapshot {id}")), "{advice}");
         assert_eq!(world.source.arm().active_grants(), [id], "it is still theirs");

@@ -244,7 +244,7 @@ async fn of_two_runs_on_one_target_at_once_nothing_is_copied_twice() {
         let (one, two) = tokio::join!(world.sync(&job), world.sync(&job));
         for error in [&one, &two].into_iter().filter_map(|run| run.as_ref().err()) {
             assert!(
-                matches!(error.kind(), ErrorKind::LeaseHeld | ErrorKind::LeaseLost | ErrorKind::Refused),
+                matches!(error.kind(), ErrorKind::LeaseHeld | ErrorKind::LeaseLost | ErrorKind::SasOut),
                 "{error}"
             );
         }

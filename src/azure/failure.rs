@@ -42,6 +42,9 @@ pub struct CallError {
     pub cause: Cause,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whether the call may have been done all the same: an earlier attempt got no reply, or the operation was
+    /// accepted and its end not seen.
+    pub may_be_done: bool,
 }
 
 /// What can be expected of the same call later.
@@ -57,7 +60,12 @@ pub enum Class {
 
 impl CallError {
     pub(crate) fn new(call: &'static str, resource: &Resource, cause: Cause) -> Self {
-        Self { call, role: resource.role(), on: resource.to_string(), cause, attempts: 1 }
+        Self::of(call, resource.role(), resource, cause)
+    }
+
+    /// An error of a call on something that is named otherwise.
+    pub(crate) fn of(call: &'static str, role: Role, on: impl fmt::Display, cause: Cause) -> Self {
+        Self { call, role, on: on.to_string(), cause, attempts: 1, may_be_done: false }
     }
 
     /// Judges the failure. The retry layer repeats exactly what [`Class::Passes`].

@@ -99,6 +99,7 @@ impl Retry<'_> {
         let mut attempts = 0;
         let mut corrupt = 0;
         let mut refused = 0;
+        let mut may_be_done = false;
         loop {
             attempts += 1;
             let shown: Vec<u64> = self.sas.iter().map(Sas::version).collect();
@@ -107,10 +108,16 @@ impl Retry<'_> {
                 Err(error) => error,
             };
             error.attempts = attempts;
+            error.may_be_done |= may_be_done;
+            may_be_done |= error.outcome_is_unknown();
             if error.refuses_sas() && refused < MOST_REFUSED && self.sas.iter().any(Sas::is_renewable) {
                 refused += 1;
-                self.renew(&error, &shown, refused).await?;
-                continue;
+                match self.renew(&error, &shown, refused).await {
+                    Err(renewal) if renewal.class() != Class::Passes || refused == MOST_REFUSED => {
+                        return Err(renewal);
+                    }
+                    _ => continue,
+                }
             }
             corrupt = if matches!(error.cause, Cause::Corrupt(_)) { corrupt + 1 } else { 0 };
             let since = *failing_since.get_or_insert_with(Instant::now);
@@ -139,7 +146,8 @@ impl Retry<'_> {
         tracing::info!(call = error.call, role = %error.role, cause = %error.cause, "the SAS is refused: asking for another");
         let _shown = self.meter.waiting(error, Duration::ZERO);
         if refused > 1 {
-            pace::pause(self.policy.first_wait * refused).await;
+            // A new SAS may take a moment to be known everywhere: longer each time.
+            pace::pause(self.policy.first_wait * (1 << refused)).await;
         }
         for (sas, version) in self.sas.iter().zip(shown) {
             sas.renew_after(*version).await?;

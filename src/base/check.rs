@@ -25,7 +25,7 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
             .on(blob.resource())
-            .next("somebody else wrote to it; begin anew in it (its points stay): copy the source in full with --rebase"))
+            .next("somebody else wrote to it; begin anew in it (its points stay): snapferry copy --rebase --source <SAS URL of the newest snapshot> --target <URL>"))
     };
     match changes().next().await {
         Ok(None) => Ok(()),

@@ -68,6 +68,10 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
     match marker.state {
         State::Clean if same_step => Ok(Decision::Done(Box::new(marker.clone()))),
         State::Sealing if same_step => Ok(Decision::FinishSeal),
+        State::Applying if same_step && marker.distrusted => {
+            refuse(ErrorKind::BaseNotClean, "a page list of this step broke the protocol after pages had been cleared that it named: they may hold data".to_owned())
+                .map_err(|error| error.next("put it back to its last point, and run the step again: snapferry rollback --target <URL>"))
+        }
         State::Applying if same_step => go_on(marker, wish, properties.length),
         _ if wish.rebase && wish.step.from.is_none() => rebase(marker, wish, properties.length),
         State::Applying | State::Sealing => refuse(
@@ -208,6 +212,7 @@ mod tests {
             checkpoint: Checkpoint { offset: 512, ..Checkpoint::default() },
             point: Some("2026-02-01T00:00:00.0000000Z".to_owned()),
             last_point: None,
+            distrusted: false,
             origin: None,
             protected: std::collections::BTreeSet::new(),
             written_at: "2026-02-01T00:00:00Z".to_owned(),
@@ -285,6 +290,9 @@ mod tests {
         assert!(
             matches!(asked(&applying, &step(Some(1), 2)), Ok(Decision::GoOn(checkpoint)) if checkpoint.offset == 512)
         );
+        let mut distrusted = applying.clone();
+        distrusted.marker.as_mut().unwrap().distrusted = true;
+        assert_eq!(asked(&distrusted, &step(Some(1), 2)), Err(ErrorKind::BaseNotClean));
         assert_eq!(asked(&applying, &step(Some(2), 3)), Err(ErrorKind::BaseNotClean));
         assert_eq!(asked(&applying, &step(None, 2)), Err(ErrorKind::BaseNotClean));
         assert_eq!(

@@ -28,12 +28,14 @@ pub struct LeaseOptions {
     pub wait: Duration,
     /// Take the lease from whoever has it: nothing of theirs lands any more.
     pub break_it: bool,
+    /// The id to take it under: one that holds it already takes it again. Otherwise a new one.
+    pub id: Option<uuid::Uuid>,
 }
 
 impl Default for LeaseOptions {
     fn default() -> Self {
         // A lease lasts a minute, and the service may take its time to give it to somebody else.
-        Self { seconds: 60, wait: Duration::from_secs(90), break_it: false }
+        Self { seconds: 60, wait: Duration::from_secs(90), break_it: false, id: None }
     }
 }
 
@@ -57,7 +59,7 @@ pub struct Lease {
 impl Lease {
     /// Acquires the lease and keeps it.
     pub async fn acquire(blob: &PageBlob, options: LeaseOptions) -> CallResult<Self> {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = options.id.unwrap_or_else(uuid::Uuid::new_v4).to_string();
         let seconds = options.seconds.clamp(15, 60);
         let asked = blob.acquire_lease(&id, seconds).await?;
         let id = Arc::new(Mutex::new(id));
@@ -113,6 +115,11 @@ impl Lease {
         }
         *id = new;
         Ok(())
+    }
+
+    /// Keeps the lease alive no longer, and does not let it go: whoever knows its id takes it on.
+    pub(crate) fn hand_over(self) {
+        self.keeper.abort();
     }
 
     /// Lets the lease go, so that the next run need not wait until it lapses.

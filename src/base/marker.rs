@@ -81,6 +81,9 @@ pub struct Marker {
     pub point: Option<String>,
     /// While a step is applied: the point that the base equalled before it, to which it can be rolled back.
     pub last_point: Option<String>,
+    /// While a step is applied: a page list that broke the protocol may have had pages cleared that hold data. The
+    /// step cannot be finished; it can be undone.
+    pub distrusted: bool,
     /// Who the snapshots are in Azure Resource Manager, where that is known.
     pub origin: Option<Origin>,
     /// Points that are never deleted.
@@ -142,6 +145,7 @@ impl Marker {
             },
             point,
             last_point: fields.optional("last_point").map(str::to_owned),
+            distrusted: fields.optional("distrusted").is_some(),
             origin: fields.origin(),
             protected: protected.split(',').filter(|time| !time.is_empty()).map(str::to_owned).collect(),
             written_at: fields.text("written_at")?.to_owned(),
@@ -170,6 +174,9 @@ impl Marker {
             ("written_at", self.written_at.clone()),
         ];
         let mut optional = vec![("last_point", self.last_point.clone().unwrap_or_default())];
+        if self.distrusted {
+            optional.push(("distrusted", "yes".to_owned()));
+        }
         if let Some(origin) = &self.origin {
             optional.extend([
                 ("snapshot", origin.encoded_snapshot()),
@@ -265,6 +272,7 @@ mod tests {
             },
             point: None,
             last_point: Some("2026-01-03T00:00:00.0000000Z".to_owned()),
+            distrusted: true,
             origin: Some(Origin {
                 snapshot: "/subscriptions/1/resourceGroups/Büro (2)/providers/Microsoft.Compute/snapshots/s"
                     .to_owned(),
@@ -303,7 +311,13 @@ mod tests {
     #[test]
     fn no_marker_is_none_and_a_damaged_one_is_an_error() {
         assert_eq!(Marker::read(&Metadata::new()).unwrap(), None);
-        let without = Marker { last_point: None, origin: None, protected: BTreeSet::new(), ..marker() };
+        let without = Marker {
+            last_point: None,
+            distrusted: false,
+            origin: None,
+            protected: BTreeSet::new(),
+            ..marker()
+        };
         let whole = without.write(&Metadata::new());
         assert_eq!(Marker::read(&whole).unwrap().unwrap(), without);
         for name in whole.keys() {

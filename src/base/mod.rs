@@ -254,6 +254,15 @@ impl Base {
         self.write_marker(marker).await.map(drop)
     }
 
+    /// Writes down that what was listed since `from` is not to be believed. A checkpoint that is still on its way is
+    /// refused from here on.
+    pub(crate) async fn distrust(&mut self, from: Checkpoint, has_cleared: bool) -> Result<()> {
+        self.change_lease_id().await?;
+        let distrusted = has_cleared && self.marker().await.step.from.is_some();
+        let marker = Marker { checkpoint: from, distrusted, written_at: now(), ..self.marker().await };
+        Ok(self.write_marker(marker).await.map(drop)?)
+    }
+
     /// Writes a checkpoint into the marker. Returns the offset that stands there now.
     pub async fn note(&self, checkpoint: Checkpoint) -> CallResult<u64> {
         let marker = Marker { checkpoint, written_at: now(), ..self.marker().await };
@@ -300,6 +309,7 @@ impl Opening {
             checkpoint,
             point: None,
             last_point: None,
+            distrusted: false,
             origin: self.origin.clone(),
             protected: BTreeSet::new(),
             written_at: now(),

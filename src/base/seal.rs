@@ -55,7 +55,7 @@ impl Base {
     }
 
     /// Requests that are still on their way with the old id are refused from here on.
-    async fn change_lease_id(&mut self) -> Result<()> {
+    pub(super) async fn change_lease_id(&mut self) -> Result<()> {
         self.lease.change_id().await?;
         self.fence.lease_id = self.lease.id().await;
         Ok(())
@@ -117,6 +117,7 @@ impl Base {
             state: State::Clean,
             point: Some(time.clone()),
             last_point: None,
+            distrusted: false,
             owner: owner(),
             written_at: now(),
             ..marker

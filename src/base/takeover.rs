@@ -14,6 +14,8 @@ use crate::azure::failure::CallError;
 use crate::azure::pace;
 use crate::error::{Error, ErrorKind, Result};
 
+/// How often a lease is broken before it is waited for.
+const MOST_BROKEN: u32 = 3;
 /// How often somebody else's lease is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -27,15 +29,18 @@ pub(crate) async fn wait_until_free(blob: &PageBlob, options: LeaseOptions) -> R
 }
 
 /// Acquires the lease, as [`LeaseOptions`] has it.
-pub(super) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease> {
+pub(crate) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease> {
     let mut watch = Watch::new(options);
+    let mut broken = 0;
     loop {
         match Lease::acquire(blob, options).await {
             Ok(lease) => return Ok(lease),
             Err(error) if is_held(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        if options.break_it {
+        // Whoever takes it again at once is no dead writer: then it is waited for as ever.
+        if options.break_it && broken < MOST_BROKEN {
+            broken += 1;
             tracing::warn!("breaking the lease of another writer{}", holder(blob).await);
             match blob.break_lease().await {
                 Err(error) if error.code() != "LeaseNotPresentWithLeaseOperation" => return Err(error.into()),
@@ -87,7 +92,7 @@ fn is_held(error: &CallError) -> bool {
 }
 
 /// "Another writer holds the lease", with what is known of it.
-async fn refuse(blob: &PageBlob, lives: bool) -> Error {
+pub(crate) async fn refuse(blob: &PageBlob, lives: bool) -> Error {
     let lives = if lives { ", and it is at work" } else { "" };
     let why = format!("another writer holds its lease{lives}{}", holder(blob).await);
     Error::new(ErrorKind::LeaseHeld, "take over the base blob", why)

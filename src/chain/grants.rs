@@ -32,6 +32,7 @@ use crate::azure::pace;
 use crate::azure::sas::Rights;
 use crate::azure::{PlainHttp, Resource, Role};
 use crate::error::{Error, ErrorKind, Result};
+use crate::managed::quote::posix;
 
 /// How long the end of all grants may take on the way out.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -72,6 +73,12 @@ struct Held {
     clock: JoinHandle<()>,
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.clock.abort();
+    }
+}
+
 impl Keeper {
     /// A keeper that holds nothing yet.
     pub fn new(arm: Arm, options: GrantOptions) -> Self {
@@ -80,27 +87,24 @@ impl Keeper {
 
     /// A way to read `snapshot`, for as long as it takes. `ours` tells that a SAS which is out is what a crash left.
     pub async fn grant(&self, snapshot: &ManagedSnapshot, role: Role, ours: bool) -> Result<Resource> {
-        let known = self
-            .held
-            .lock()
-            .await
-            .iter()
-            .find(|known| known.grant.id == snapshot.id)
-            .map(|known| known.resource.in_role(role));
-        if let Some(known) = known {
-            return Ok(known);
+        {
+            let mut held = self.held.lock().await;
+            // What a step gave back when it had read everything is asked for again.
+            held.retain(|known| !known.grant.ended.load(Relaxed));
+            if let Some(known) = held.iter().find(|known| known.grant.id == snapshot.id) {
+                return Ok(known.resource.in_role(role));
+            }
         }
         let may_end = ours || self.options.revoke_active;
-        // A service that lets two be out would let us have ours; and its end would end theirs.
-        if snapshot.has_active_sas() {
-            self.clear_the_way(&snapshot.id, may_end, None).await?;
-        }
+        // Asked now, because the list is older than that. A service that lets two be out would let us have ours; and its
+        // end would end theirs.
+        self.clear_the_way(&snapshot.id, may_end, None).await?;
         let asked = Instant::now();
         let url = match self.begin(&snapshot.id).await {
             Err(error) if error.status() == Some(409) => {
-                // None was out before the first attempt: what is out now is what the attempt got whose reply was lost.
-                let is_mine = error.attempts > 1;
-                self.clear_the_way(&snapshot.id, may_end || is_mine, Some(error)).await?;
+                // None was out a moment ago: what is out now may be what an attempt got whose reply was lost.
+                let may_end = may_end || error.may_be_done;
+                self.clear_the_way(&snapshot.id, may_end, Some(error)).await?;
                 self.begin(&snapshot.id).await?
             }
             other => other?,
@@ -134,10 +138,10 @@ impl Keeper {
     async fn begin(&self, id: &ArmId) -> CallResult<String> {
         self.asked.lock().await.push(id.clone());
         let result = self.arm.begin_get_access(id, self.options.duration).await;
-        if result
-            .as_ref()
-            .is_err_and(|error| error.status().is_some_and(|status| (400..500).contains(&status)))
-        {
+        let is_certain = |error: &CallError| {
+            !error.may_be_done && error.status().is_some_and(|status| (400..500).contains(&status))
+        };
+        if result.as_ref().is_err_and(is_certain) {
             self.forget(id).await;
         }
         result
@@ -149,13 +153,16 @@ impl Keeper {
             let Some(refusal) = refusal else { return Ok(()) };
             let error = Error::from(refusal);
             return Err(Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
-                "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {id}"
+                "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {}", quoted(id)
             )));
         }
         if !may_end {
             let why = "a SAS for it is out already, and the base blob does not say that it is ours: somebody may be reading";
-            return Err(Error::new(ErrorKind::Refused, "grant access to the snapshot", why).on(id).next(
-                format!("if nobody is: snapferry access revoke --snapshot {id}, or say --revoke-active-sas"),
+            return Err(Error::new(ErrorKind::SasOut, "grant access to the snapshot", why).on(id).next(
+                format!(
+                    "if nobody is: snapferry access revoke --snapshot {}, or say --revoke-active-sas",
+                    quoted(id)
+                ),
             ));
         }
         tracing::warn!(snapshot = %id, "a SAS for it is out already: ending it");
@@ -173,43 +180,56 @@ impl Keeper {
         }
     }
 
-    /// Ends the grant of one snapshot.
-    pub async fn end(&self, id: &ArmId) -> Vec<ArmId> {
-        self.end_those(|held| held == id).await
+    /// Ends the grant of one snapshot. What could not be ended stays with the others that [`Self::end_all`] ends.
+    pub async fn end(&self, id: &ArmId) {
+        self.end_those(|held| held == id).await;
     }
 
     /// Ends every grant, within half a minute. Returns the snapshots for which that could not be done: their SAS ends
     /// by itself.
     pub async fn end_all(&self) -> Vec<ArmId> {
         let mut left = self.end_those(|_| true).await;
-        for id in std::mem::take(&mut *self.asked.lock().await) {
-            if !matches!(tokio::time::timeout(FAREWELL, self.arm.end_get_access(&id)).await, Ok(Ok(()))) {
-                left.push(id);
+        let asked = self.asked.lock().await.clone();
+        let ended = futures::future::join_all(asked.iter().map(|id| async {
+            match tokio::time::timeout(FAREWELL, self.arm.end_get_access(id)).await {
+                Ok(Ok(())) => self.forget(id).await,
+                Ok(Err(error)) if error.status() == Some(404) => self.forget(id).await,
+                _ => return Some(id.clone()),
             }
+            None
+        }));
+        left.extend(ended.await.into_iter().flatten());
+        for snapshot in &left {
+            tracing::error!(%snapshot, "access was not ended; it ends by itself, or by: snapferry access revoke --snapshot {}", quoted(snapshot));
         }
         left
     }
 
     async fn end_those(&self, wanted: impl Fn(&ArmId) -> bool) -> Vec<ArmId> {
-        let (ending, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut *self.held.lock().await).into_iter().partition(|held| wanted(&held.grant.id));
-        self.held.lock().await.extend(rest);
-        let ended = futures::future::join_all(ending.iter().map(|held| async {
+        let ending: Vec<Arc<Grant>> = {
+            let held = self.held.lock().await;
+            held.iter().filter(|held| wanted(&held.grant.id)).map(|held| Arc::clone(&held.grant)).collect()
+        };
+        let ended = futures::future::join_all(ending.iter().map(|grant| async {
             // Waits for a renewal that is on its way: a request that was given up may still be done.
-            let ended = tokio::time::timeout(FAREWELL, held.grant.end()).await;
-            held.clock.abort();
-            match ended {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((held.grant.id.clone(), error.cause.to_string())),
-                Err(_) => Some((held.grant.id.clone(), "no answer in time".to_owned())),
+            match tokio::time::timeout(FAREWELL, grant.end()).await {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => {
+                    tracing::warn!(snapshot = %grant.id, cause = %error.cause, "access was not ended yet")
+                }
+                Err(_) => tracing::warn!(snapshot = %grant.id, "access was not ended yet: no answer in time"),
             }
+            Some(grant.id.clone())
         }));
-        let left: Vec<_> = ended.await.into_iter().flatten().collect();
-        for (snapshot, why) in &left {
-            tracing::warn!(%snapshot, why, "access was not ended; it ends by itself, or by: snapferry access revoke --snapshot {snapshot}");
-        }
-        left.into_iter().map(|(id, _)| id).collect()
+        let left = ended.await.into_iter().flatten().collect();
+        // Only what is ended is let go of: a run that is interrupted here ends the rest later.
+        self.held.lock().await.retain(|held| !held.grant.ended.load(Relaxed));
+        left
     }
+}
+
+fn quoted(id: &ArmId) -> String {
+    posix(&id.to_string())
 }
 
 /// One snapshot that may be read.
@@ -231,12 +251,8 @@ struct Grant {
 impl Rights for Grant {
     async fn renew(&self) -> CallResult<String> {
         let mut granted = self.granted.lock().await;
-        let refuse = |why: &str| CallError {
-            call: "Snapshots Grant Access",
-            role: Role::Manager,
-            on: self.id.to_string(),
-            cause: Cause::Protocol(why.to_owned()),
-            attempts: 1,
+        let refuse = |why: &str| {
+            CallError::of("Snapshots Grant Access", Role::Manager, &self.id, Cause::Protocol(why.to_owned()))
         };
         if self.ended.load(Relaxed) {
             return Err(refuse("the grant was ended by this run"));
@@ -245,7 +261,12 @@ impl Rights for Grant {
         let url = match self.arm.begin_get_access(&self.id, self.options.duration).await {
             Err(error) if error.status() == Some(409) => {
                 self.arm.end_get_access(&self.id).await?;
-                self.arm.begin_get_access(&self.id, self.options.duration).await?
+                // Another 409 is somebody who does the same: the next refusal brings us back.
+                let again = self.arm.begin_get_access(&self.id, self.options.duration).await;
+                again.map_err(|error| match error.status() {
+                    Some(409) => CallError { cause: Cause::TokenRefresh(error.cause.to_string()), ..error },
+                    _ => error,
+                })?
             }
             other => other?,
         };

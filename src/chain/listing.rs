@@ -21,8 +21,10 @@ pub struct Chain {
     pub disk: ArmId,
     /// Tells it from a disk that had its name before.
     pub disk_unique_id: Option<String>,
-    /// Oldest first; never empty.
+    /// Oldest first.
     pub snapshots: Vec<ManagedSnapshot>,
+    /// Snapshots that are being made, of which it is not known yet when.
+    pub being_made: Vec<ManagedSnapshot>,
     /// What was made of a disk with this id and cannot be copied.
     pub left_out: Vec<LeftOut>,
 }
@@ -72,6 +74,7 @@ impl Chain {
         };
         let mut left_out = Vec::new();
         let mut snapshots = Vec::new();
+        let mut being_made = Vec::new();
         for snapshot in of_disk {
             let is_ours = match (&disk_unique_id, &snapshot.source_unique_id) {
                 (Some(ours), Some(theirs)) => same(ours, theirs),
@@ -79,6 +82,9 @@ impl Chain {
                 _ => false,
             };
             match obstacle(&snapshot, is_ours) {
+                None if snapshot.created.is_none() || snapshot.unique_id.is_none() => {
+                    being_made.push(snapshot)
+                }
                 None => snapshots.push(snapshot),
                 Some(why) => left_out.push(LeftOut { snapshot: snapshot.id, why: why.to_owned() }),
             }
@@ -92,10 +98,10 @@ impl Chain {
                 .on(disk)
                 .next("copy them one by one with snapferry copy, which goes by the time in their URLs"));
         }
-        if snapshots.is_empty() {
+        if snapshots.is_empty() && being_made.is_empty() {
             return Err(nothing_to_copy(disk, &left_out));
         }
-        Ok(Self { disk: disk.clone(), disk_unique_id, snapshots, left_out })
+        Ok(Self { disk: disk.clone(), disk_unique_id, snapshots, being_made, left_out })
     }
 
     /// The snapshot with this unique id.
@@ -170,7 +176,7 @@ fn obstacle(snapshot: &ManagedSnapshot, is_of_this_disk: bool) -> Option<&'stati
         )
     } else if snapshot.has_failed() {
         Some("it was not made to its end")
-    } else if snapshot.created.is_none() || snapshot.unique_id.is_none() {
+    } else if snapshot.is_ready() && (snapshot.created.is_none() || snapshot.unique_id.is_none()) {
         Some("the service does not say when it was made, or which one it is")
     } else {
         None

@@ -71,6 +71,10 @@ pub struct Outline {
 
 /// Decides, or says what stands in the way.
 pub fn outline(chain: &Chain, at: &At, wanted: &Wanted) -> Result<Outline> {
+    if let Some(unfinished) = chain.being_made.first() {
+        // It may turn out to be older than what is whole already.
+        return Ok(Outline { waiting: Some(unfinished.clone()), ..Outline::default() });
+    }
     let all = until(chain, wanted)?;
     let mut made = Outline::default();
     let (mut last, mut rest) = match at {
@@ -124,9 +128,17 @@ fn until<'a>(chain: &'a Chain, wanted: &Wanted) -> Result<&'a [ManagedSnapshot]>
         snapshot.id.name().eq_ignore_ascii_case(name) || snapshot.id.to_string().eq_ignore_ascii_case(name)
     };
     let newest = chain.snapshots.last().map(|snapshot| snapshot.id.name()).unwrap_or_default();
-    match chain.snapshots.iter().position(is_it) {
-        Some(last) => Ok(&chain.snapshots[..=last]),
-        None => Err(Error::new(
+    let named: Vec<usize> = (0..chain.snapshots.len()).filter(|at| is_it(&chain.snapshots[*at])).collect();
+    match named[..] {
+        [last] => Ok(&chain.snapshots[..=last]),
+        [_, _, ..] => Err(Error::new(
+            ErrorKind::Usage,
+            format!("copy until the snapshot {name}"),
+            "several resource groups have one of that name",
+        )
+        .on(&chain.disk)
+        .next("give its ARM id")),
+        [] => Err(Error::new(
             ErrorKind::NotFound,
             format!("copy until the snapshot {name}"),
             "the disk has no incremental snapshot of that name",
@@ -186,7 +198,7 @@ fn resume(chain: &Chain, from: Option<&Known>, to: &Known, wanted: &Wanted) -> R
         _ if wanted.rebase => Ok(None),
         (None, None) => refuse(
             format!("the snapshot of its first full copy ({}) was deleted", to.name),
-            "begin anew in the same blob: snapferry sync --rebase",
+            "begin anew in the same blob: snapferry sync --rebase; where it has points, the last one can be gone back to: snapferry rollback --target <URL>",
         ),
         (Some(None), _) => refuse(
             format!(
@@ -280,6 +292,7 @@ mod tests {
             disk: ArmId::new(ArmKind::Disk, "s", "g", "d"),
             disk_unique_id: Some("D".to_owned()),
             snapshots: numbers.iter().map(|number| snapshot(*number)).collect(),
+            being_made: Vec::new(),
             left_out: Vec::new(),
         }
     }

@@ -72,7 +72,7 @@ impl Table<'_> {
             ));
         }
         lines.extend(outlined(&outlook.outline).into_iter().filter(|line| !line.starts_with("to copy")));
-        if self.forecasts.is_empty() {
+        if self.forecasts.is_empty() && outlook.outline.waiting.is_none() {
             lines.push("up to date    nothing to copy".to_owned());
         } else {
             lines.push(self.total("in all", self.forecasts));

@@ -226,7 +226,12 @@ pub(super) fn lease(args: &LeaseArgs) -> Result<LeaseOptions> {
         let why = "a lease that nobody renews lapses within a minute";
         return Err(Error::new(ErrorKind::Usage, "use --wait-for-lease", why).next("give at most 1h"));
     }
-    Ok(LeaseOptions { seconds: args.lease_duration, wait: args.wait_for_lease, break_it: args.break_lease })
+    Ok(LeaseOptions {
+        seconds: args.lease_duration,
+        wait: args.wait_for_lease,
+        break_it: args.break_lease,
+        id: None,
+    })
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -17,6 +17,7 @@ use crate::azure::{Arm, Client, Destination, PlainHttp};
 use crate::chain::grants::GrantOptions;
 use crate::chain::outline::{Planned, Wanted};
 use crate::error::{Error, ErrorKind, Remedy, Result};
+use crate::managed::quote::posix;
 use crate::price::{PriceTable, Rate};
 use crate::progress::Progress;
 use crate::step::{Report, Settings};
@@ -289,11 +290,8 @@ fn describe(report: &SyncReport) -> String {
         })
         .unwrap_or_default();
     let mut lines = vec![format!("{done}{keep}")];
-    lines.extend(
-        report
-            .not_ended
-            .iter()
-            .map(|id| format!("not ended     {id}: snapferry access revoke --snapshot {id}")),
-    );
+    lines.extend(report.not_ended.iter().map(|id| {
+        format!("not ended     {id}: snapferry access revoke --snapshot {}", posix(&id.to_string()))
+    }));
     lines.join("\n")
 }

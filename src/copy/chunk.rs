@@ -75,6 +75,6 @@ impl Route {
 
     fn read_error(&self, cause: Cause) -> CallError {
         let source = self.source.resource();
-        CallError { call: "Get Blob", role: source.role(), on: source.to_string(), cause, attempts: 1 }
+        CallError::of("Get Blob", source.role(), source, cause)
     }
 }

@@ -129,6 +129,8 @@ pub struct Run<'a> {
     in_flight: JoinSet<Outcome>,
     /// Whether checkpoints are written down.
     notes: bool,
+    /// Whether pages were cleared because the list said so.
+    has_cleared: bool,
     /// The checkpoint that is being written down: at most one.
     noting: FuturesUnordered<BoxFuture<'a, CallResult<u64>>>,
 }
@@ -156,6 +158,7 @@ impl<'a> Run<'a> {
             chunks: 0,
             in_flight: JoinSet::new(),
             notes: true,
+            has_cleared: false,
             noting: FuturesUnordered::new(),
         }
     }
@@ -164,6 +167,11 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn without_checkpoints(self) -> Self {
         Self { notes: false, ..self }
+    }
+
+    /// Whether pages were cleared, or may be, because the list said so.
+    pub fn has_cleared(&self) -> bool {
+        self.has_cleared
     }
 
     /// How far everything is written; also after an error.
@@ -253,6 +261,7 @@ impl<'a> Run<'a> {
             && self.chunks - self.frontier.next() < MOST_AHEAD
         {
             self.planned.pop_front();
+            self.has_cleared |= chunk.kind == ExtentKind::Clear;
             self.window.enter(memory_of(chunk));
             let number = self.chunks;
             self.chunks += 1;

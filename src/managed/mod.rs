@@ -20,7 +20,7 @@
 pub mod emit;
 mod follow;
 mod limits;
-mod quote;
+pub(crate) mod quote;
 mod request;
 
 use std::time::{Duration, Instant};

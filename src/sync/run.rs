@@ -8,13 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Job, Outlook, SyncReport, Witness};
 use crate::azure::arm::{Arm, ArmId, ManagedSnapshot};
-use crate::azure::{Client, Resource, Role, pace};
+use crate::azure::{Client, PageBlob, Resource, Role, pace};
 use crate::base;
+use crate::base::lease::{Lease, LeaseOptions};
 use crate::chain::grants::Keeper;
 use crate::chain::outline::{At, Known, Outline, Planned, outline};
 use crate::chain::{Chain, Origin};
 use crate::dry_run::measure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::managed::quote::posix;
 use crate::progress::Progress;
 use crate::replicate::replicate;
 use crate::rollback::{RollbackReport, rollback};
@@ -32,12 +34,21 @@ pub(super) struct Run<'a> {
     pub(super) client: &'a Client,
     pub(super) settings: &'a Settings,
     pub(super) keeper: Keeper,
+    /// Under which every step of this run takes the lease first.
+    lease_id: uuid::Uuid,
 }
 
 impl<'a> Run<'a> {
     /// Begins; nothing is asked yet. Whatever happens then, [`Self::end`] is called.
     pub(super) fn new(job: &'a Job, arm: &'a Arm, client: &'a Client, settings: &'a Settings) -> Self {
-        Self { job, arm, client, settings, keeper: Keeper::new(arm.clone(), job.grants) }
+        Self {
+            job,
+            arm,
+            client,
+            settings,
+            keeper: Keeper::new(arm.clone(), job.grants),
+            lease_id: uuid::Uuid::new_v4(),
+        }
     }
 
     pub(super) async fn to_the_newest(
@@ -56,7 +67,11 @@ impl<'a> Run<'a> {
                 () = cancel.cancelled() => return Err(interrupted()),
             };
             witness.found(&outlook);
-            skipped.extend(outlook.outline.skipped.iter().map(|snapshot| snapshot.id.clone()));
+            for snapshot in &outlook.outline.skipped {
+                if !skipped.contains(&snapshot.id) {
+                    skipped.push(snapshot.id.clone());
+                }
+            }
             let Outline { steps: planned, waiting, .. } = &outlook.outline;
             match (planned.split_first(), waiting) {
                 (Some((next, rest)), _) => {
@@ -67,7 +82,11 @@ impl<'a> Run<'a> {
                             witness.sealed(next, &report);
                             steps.push(report);
                         }
-                        Err(error) if vanished < MOST_VANISHED && self.has_vanished(next).await => {
+                        Err(error)
+                            if vanished < MOST_VANISHED
+                                && !cancel.is_cancelled()
+                                && self.has_vanished(next).await =>
+                        {
                             tracing::warn!(%error, "looking again");
                             self.end().await;
                             vanished += 1;
@@ -101,7 +120,12 @@ impl<'a> Run<'a> {
     pub(super) async fn look_only(&self) -> Result<Outlook> {
         let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
         let target = self.job.destination.blob(&chain.blob_name())?;
-        let look = base::look(&self.blob(&target)?).await?;
+        let blob = self.blob(&target)?;
+        let look = base::look(&blob).await?;
+        if look.is_leased() {
+            // What it is doing now would be foretold as still to be done; and its SAS is its own.
+            return Err(base::takeover::refuse(&blob, true).await);
+        }
         let at = self.place(&chain, look, &target).await?;
         let outline = outline(&chain, &at, &self.job.wanted)?;
         Ok(Outlook { chain, target, at, outline })
@@ -135,8 +159,22 @@ impl<'a> Run<'a> {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Report> {
+        // Under the lease from here on: of two runs that begin together only one asks for access, and what a dead one
+        // left is not what a living one uses.
+        let blob = self.blob(&outlook.target)?;
+        let settings = self.settings_of(outlook, planned);
+        let granting = async {
+            let guard = self.guard(outlook, &blob, settings.lease).await?;
+            let granted = self.grant(outlook, planned, true).await;
+            match (&granted, guard) {
+                (Ok(_), Some(guard)) => guard.hand_over(),
+                (Err(_), Some(guard)) => drop(tokio::time::timeout(base::FAREWELL, guard.release()).await),
+                (_, None) => {}
+            }
+            granted
+        };
         let granted = tokio::select! {
-            granted = self.grant(outlook, planned) => granted?,
+            granted = granting => granted?,
             () = cancel.cancelled() => {
                 return Err(Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
                     .next("run the same command again"));
@@ -145,7 +183,6 @@ impl<'a> Run<'a> {
         self.keeper.keep_on(&planned.to.id, !is_last).await;
         let step =
             Step { target: outlook.target.clone(), origin: Some(origin(&outlook.chain, planned)), ..granted };
-        let settings = Settings { rebase: planned.rebase, ..*self.settings };
         let report = replicate(&step, self.client, &settings, progress, cancel).await?;
         if let Some(from) = &planned.from {
             self.keeper.end(&from.id).await;
@@ -160,8 +197,9 @@ impl<'a> Run<'a> {
         planned: &Planned,
         progress: &Progress,
     ) -> Result<PlanReport> {
-        let step = self.grant(outlook, planned).await?;
-        let measured = measure(&step, self.client, self.settings, progress).await;
+        let step = self.grant(outlook, planned, false).await?;
+        let settings = self.settings_of(outlook, planned);
+        let measured = measure(&step, self.client, &settings, progress).await;
         if let Some(from) = &planned.from {
             self.keeper.end(&from.id).await;
         }
@@ -203,7 +241,14 @@ impl<'a> Run<'a> {
         let mut before = snapshot.completion_percent;
         let mut since = Instant::now();
         loop {
-            let now = self.arm.snapshot(&snapshot.id).await?;
+            // Before the first look too: a list may lag behind what a look at the snapshot says.
+            pace::pause(self.job.ready_every).await;
+            let now = match self.arm.snapshot(&snapshot.id).await {
+                Ok(now) => now,
+                // Deleted meanwhile: then it is passed over.
+                Err(error) if error.status() == Some(404) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
             if now.is_ready() || now.has_failed() {
                 return Ok(());
             }
@@ -219,9 +264,8 @@ impl<'a> Run<'a> {
                 );
                 return Err(Error::new(ErrorKind::Unavailable, "wait for the snapshot", why)
                     .on(&snapshot.id)
-                    .next("run the same command again later; to look: az snapshot show --query completionPercent"));
+                    .next(format!("run the same command again later; to look: az snapshot show --ids {} --query completionPercent", posix(&snapshot.id.to_string()))));
             }
-            pace::pause(self.job.ready_every).await;
         }
     }
 
@@ -230,11 +274,50 @@ impl<'a> Run<'a> {
         self.keeper.end_all().await
     }
 
-    async fn grant(&self, outlook: &Outlook, planned: &Planned) -> Result<Step> {
-        // What the base is in the middle of, a run of ours was granted access to.
+    /// Takes the lease of a base that exists, and looks whether it still stands where it stood.
+    async fn guard(
+        &self,
+        outlook: &Outlook,
+        blob: &PageBlob,
+        options: LeaseOptions,
+    ) -> Result<Option<Lease>> {
+        if outlook.at == At::Nothing {
+            return Ok(None);
+        }
+        let guard = base::takeover::take(blob, options).await?;
+        let now = match base::look(blob).await {
+            Ok(look) => self.place(&outlook.chain, look, &outlook.target).await,
+            Err(error) => Err(error),
+        };
+        match now {
+            Ok(now) if now == outlook.at => Ok(Some(guard)),
+            other => {
+                drop(tokio::time::timeout(base::FAREWELL, guard.release()).await);
+                Err(other.err().unwrap_or_else(|| base::moved_on(blob)))
+            }
+        }
+    }
+
+    fn settings_of(&self, outlook: &Outlook, planned: &Planned) -> Settings {
+        let lease = LeaseOptions { id: Some(self.lease_id), ..self.settings.lease };
+        // The resource manager says that they are of one disk and family: then their hosts may differ.
+        let is_one_family = planned.to.family.is_some()
+            && outlook.chain.disk_unique_id.is_some()
+            && planned.from.as_ref().is_none_or(|from| from.family == planned.to.family);
+        Settings {
+            rebase: planned.rebase,
+            across_hosts: self.settings.across_hosts || is_one_family,
+            lease,
+            ..*self.settings
+        }
+    }
+
+    /// Access to the snapshots of a step. Under the lease, what is out for a step that the base is in the middle of is
+    /// what a dead run left.
+    async fn grant(&self, outlook: &Outlook, planned: &Planned, is_leased: bool) -> Result<Step> {
         let is_ours = |snapshot: &ManagedSnapshot| match &outlook.at {
             At::Torn { from, to } => {
-                [Some(to), from.as_ref()].into_iter().flatten().any(|known| is(known, snapshot))
+                is_leased && [Some(to), from.as_ref()].into_iter().flatten().any(|known| is(known, snapshot))
             }
             At::Nothing | At::Clean(_) => false,
         };

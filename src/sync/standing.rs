@@ -108,13 +108,24 @@ impl Run<'_> {
         nearest.sort_by_key(|snapshot| {
             snapshot.created.map(|created| created.duration_since(time).unsigned_abs())
         });
+        let mut is_this_disk = nearest.is_empty();
         for snapshot in nearest.into_iter().take(MOST_TRIED) {
             let resource = self.keeper.grant(snapshot, Role::Source, false).await?;
-            let is_it = SnapshotId::of(&resource)?.is(id, self.settings.across_hosts);
+            let found = SnapshotId::of(&resource)?;
             self.keeper.end(&snapshot.id).await;
-            if is_it {
+            if found.is(id, self.settings.across_hosts) {
                 return Ok(known(snapshot.unique_id.clone()));
             }
+            is_this_disk |= found.family() == id.family();
+        }
+        if !is_this_disk {
+            let why = format!(
+                "it holds a disk whose snapshots are at {}, and those of this one are elsewhere",
+                id.family()
+            );
+            return Err(Error::new(ErrorKind::DifferentFamilies, "bring the base blob up to date", why).next(
+                "name the base blob of this disk as --target, or a container, in which each disk has its own",
+            ));
         }
         Ok(known(None))
     }

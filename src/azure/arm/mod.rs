@@ -132,13 +132,15 @@ pub(crate) struct Ask<'a> {
     on: &'a (dyn std::fmt::Display + Sync),
 }
 
-/// One reply of success.
+/// One reply.
 pub(crate) struct Reply {
     status: u16,
     /// `Azure-AsyncOperation`
     status_at: Option<String>,
     location: Option<String>,
     retry_after: Option<Duration>,
+    /// What it says if it is no success.
+    refusal: ServiceReply,
     /// `Null` when there is none, or none that is JSON.
     body: Value,
 }
@@ -218,7 +220,11 @@ impl Arm {
         let first = self.repeat(&ask, Method::POST, &self.url(id, "/beginGetAccess"), Some(&body)).await?;
         let result = match operation::find_sas(&first.body) {
             Some(sas) => return Ok(sas),
-            None => self.finish(&ask, first, PATIENCE).await?,
+            // Accepted: the SAS may be there, even if its end is not seen.
+            None => self
+                .finish(&ask, first, PATIENCE)
+                .await
+                .map_err(|error| CallError { may_be_done: true, ..error })?,
         };
         operation::find_sas(&result)
             .ok_or_else(|| self.error(&ask, Cause::Protocol("it succeeded, and brought no SAS".to_owned())))
@@ -246,7 +252,7 @@ impl Arm {
 
     #[allow(clippy::unused_self, reason = "reads like the error of an endpoint")]
     pub(crate) fn error(&self, ask: &Ask<'_>, cause: Cause) -> CallError {
-        CallError { call: ask.call, role: Role::Manager, on: ask.on.to_string(), cause, attempts: 1 }
+        CallError::of(ask.call, Role::Manager, ask.on, cause)
     }
 
     fn url(&self, on: &(dyn std::fmt::Display + Sync), rest: &str) -> String {
@@ -274,7 +280,16 @@ impl Arm {
 
     async fn poll(&self, ask: &Ask<'_>, url: &str) -> CallResult<Reply> {
         let url = self.checked(ask, url)?;
-        self.repeat(ask, Method::GET, &url, None).await
+        let retry = Retry { policy: self.client.retry, meter: &self.meter, sas: Vec::new() };
+        retry
+            .run(|| async {
+                // A poll may carry the end of its operation under a status code that says otherwise.
+                let reply = self.send_once(ask, Method::GET, &url, None).await?;
+                let says_enough = reply.body.get("status").is_some_and(Value::is_string)
+                    || operation::find_sas(&reply.body).is_some();
+                if reply.status < 500 && says_enough { Ok(reply) } else { self.succeeded(ask, reply) }
+            })
+            .await
     }
 
     async fn repeat(
@@ -285,7 +300,12 @@ impl Arm {
         body: Option<&Value>,
     ) -> CallResult<Reply> {
         let retry = Retry { policy: self.client.retry, meter: &self.meter, sas: Vec::new() };
-        retry.run(|| self.send_once(ask, method.clone(), url, body)).await
+        retry
+            .run(|| async {
+                let reply = self.send_once(ask, method.clone(), url, body).await?;
+                self.succeeded(ask, reply)
+            })
+            .await
     }
 
     async fn send_once(
@@ -337,22 +357,21 @@ impl Arm {
         }
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let body: Value = serde_json::from_slice(text).unwrap_or_default();
-        // A poll may carry the end of its operation under a status code that says otherwise.
-        let is_document =
-            body.get("status").is_some_and(Value::is_string) || operation::find_sas(&body).is_some();
-        let says_enough = (200..300).contains(&status) || (status < 500 && is_document);
-        if !says_enough {
-            return Err(
-                self.error(ask, Cause::Service(Box::new(ServiceReply::parse_json(status, header, &body))))
-            );
-        }
         Ok(Reply {
             status,
             status_at: header("azure-asyncoperation").map(str::to_owned),
             location: header("location").map(str::to_owned),
+            refusal: ServiceReply::parse_json(status, header, &body),
             retry_after: header("retry-after").and_then(super::reply::parse_retry_after),
             body,
         })
+    }
+
+    fn succeeded(&self, ask: &Ask<'_>, reply: Reply) -> CallResult<Reply> {
+        if (200..300).contains(&reply.status) {
+            return Ok(reply);
+        }
+        Err(self.error(ask, Cause::Service(Box::new(reply.refusal))))
     }
 
     async fn token(&self, ask: &Ask<'_>) -> CallResult<HeaderValue> {
