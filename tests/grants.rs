@@ -254,3 +254,75 @@ async fn grant_by_hand(world: &World, id: &str) {
     let reply = world::raw(reqwest::Method::POST, &url, &headers, body).await;
     assert!(reply.status().is_success(), "{}", reply.status());
 }
+
+/// A copy of hours sees snapshots made while it runs; what it gave back at its end is asked for again.
+#[tokio::test]
+async fn a_snapshot_that_is_made_during_the_last_step_is_copied_too() {
+    let (world, disk, first) = slow_world().await;
+    let second = std::sync::Mutex::new(None);
+    let report = copied_while(&world, &disk, 1, || {
+        *second.lock().unwrap() = Some(disk.snapshot());
+    })
+    .await
+    .unwrap();
+    assert_eq!(report.steps.len(), 2);
+    let second = second.into_inner().unwrap().unwrap();
+    world.assert_points(&[&first, &second]);
+}
+
+#[tokio::test]
+async fn a_forecast_leaves_a_running_copy_its_access() {
+    let (world, disk, snapshot) = slow_world().await;
+    let (arm, client, job) = (world.arm(), world.signed_in(), world.job(&disk));
+    let foretell = async {
+        in_the_middle(&world, 1, || ()).await;
+        let progress = snapferry::progress::Progress::default();
+        let cancel = tokio_util::sync::CancellationToken::new();
+        snapferry::sync::forecast(&job, &arm, &client, &world.settings, &progress, &cancel).await
+    };
+    let (copied, foretold) = tokio::join!(world.sync(&job), foretell);
+    assert_eq!(foretold.unwrap_err().kind(), ErrorKind::LeaseHeld);
+    copied.unwrap();
+    world.assert_points(&[&snapshot]);
+    let stats = world.source.stats();
+    assert_eq!((stats.of(Call::BeginGetAccess).requests, stats.of(Call::EndGetAccess).requests), (1, 1));
+}
+
+/// Of two runs that find a crash's leftovers together, only one takes them.
+#[tokio::test]
+async fn two_runs_after_a_crash_leave_each_other_their_access() {
+    let (world, disk, snapshot) = slow_world().await;
+    let job = world.job(&disk);
+    tokio::select! {
+        _ = world.sync(&job) => panic!("it was to be dropped"),
+        () = in_the_middle(&world, 1, || ()) => {}
+    }
+    world.target.advance_clock(Duration::from_secs(61));
+    let (one, two) = tokio::join!(world.sync(&job), world.sync(&job));
+    let refused: Vec<_> = [&one, &two].iter().filter_map(|run| run.as_ref().err()).map(Error::kind).collect();
+    assert_eq!(refused, [ErrorKind::LeaseHeld]);
+    world.assert_points(&[&snapshot]);
+    // What the crash left was ended once, and what the winner had once.
+    assert_eq!(world.source.stats().of(Call::EndGetAccess).requests, 2);
+}
+
+#[tokio::test]
+async fn access_whose_end_is_refused_is_ended_later() {
+    let world = World::new().await;
+    let disk = world.disk(MIB);
+    let first = disk.snapshot();
+    let second = disk.snapshot();
+    // The ends after the steps; the one on the way out succeeds.
+    world.source.faults().add(Fault::new(FaultKind::Forbidden).on(Call::EndGetAccess).times(2));
+    let report = world.sync(&world.job(&disk)).await.unwrap();
+    assert!(report.not_ended.is_empty(), "{:?}", report.not_ended);
+    world.assert_points(&[&first, &second]);
+
+    // And what cannot be ended at all is told.
+    let third = disk.snapshot();
+    world.source.faults().add(Fault::new(FaultKind::Forbidden).on(Call::EndGetAccess).always());
+    let report = world.sync(&world.job(&disk)).await.unwrap();
+    let told: Vec<_> = report.not_ended.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "both of the step: {told:?}");
+    assert!(told.contains(&third.arm_id()) && told == world.source.arm().active_grants());
+}

@@ -333,3 +333,36 @@ async fn what_cannot_be_copied_is_refused_before_anything_is_written() {
     assert_eq!(world.sync(&job).await.unwrap_err().kind(), ErrorKind::TargetExists);
     assert!(world.source.arm().active_grants().is_empty());
 }
+
+#[tokio::test]
+async fn a_base_of_another_disk_is_not_taken_for_this_one() {
+    let world = World::new().await;
+    let other = world.source.create_disk("other", MIB).unwrap();
+    let theirs = other.snapshot();
+    world.copy(&theirs, None).await.unwrap();
+    let (disk, _) = chain(&world, 2);
+    for rebase in [false, true] {
+        let mut job = world.job(&disk);
+        job.wanted.rebase = rebase;
+        let error = world.sync(&job).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DifferentFamilies, "{error}");
+    }
+    world.assert_points(&[&theirs]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_deleted_while_it_is_waited_for_is_passed_over() {
+    let world = World::new().await;
+    let (disk, snapshots) = chain(&world, 3);
+    snapshots[1].set_completion(40.0);
+    let heard = Heard::default();
+    let job = world.job(&disk);
+    let (report, ()) = tokio::join!(world.sync_telling(&job, &heard), async {
+        while !heard.0.lock().unwrap().iter().any(|line| line == "waits disk-2") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        snapshots[1].delete();
+    });
+    assert_eq!(report.unwrap().steps.len(), 2);
+    world.assert_points(&[&snapshots[0], &snapshots[2]]);
+}
