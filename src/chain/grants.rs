@@ -92,13 +92,12 @@ impl Keeper {
         }
         let may_end = ours || self.options.revoke_active;
         let asked = Instant::now();
-        self.asked.lock().await.push(snapshot.id.clone());
-        let url = match self.arm.begin_get_access(&snapshot.id, self.options.duration).await {
+        let url = match self.ask(&snapshot.id).await {
             Ok(url) => Ok(url),
             Err(error) if error.status() == Some(409) => {
                 // What is out is not what was just asked for.
                 self.forget(&snapshot.id).await;
-                self.begin_again(snapshot, may_end, error).await
+                self.begin_again(snapshot, may_end).await
             }
             Err(error) => Err(error.into()),
         };
@@ -129,19 +128,20 @@ impl Keeper {
     }
 
     /// The first request was refused: is a SAS out, and may it be ended?
-    async fn begin_again(
-        &self,
-        snapshot: &ManagedSnapshot,
-        may_end: bool,
-        error: CallError,
-    ) -> Result<String> {
+    async fn begin_again(&self, snapshot: &ManagedSnapshot, may_end: bool) -> Result<String> {
         let now = self.arm.snapshot(&snapshot.id).await?;
         let id = &snapshot.id;
         if !now.has_active_sas() {
-            let error = Error::from(error);
-            return Err(Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
-                "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {id}"
-            )));
+            // What was out may have ended in between: only what is refused again has another reason.
+            return match self.ask(id).await {
+                Err(error) if error.status() == Some(409) => {
+                    let error = Error::from(error);
+                    Err(Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
+                        "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {id}"
+                    )))
+                }
+                asked => Ok(asked?),
+            };
         }
         if !may_end {
             let why = "a SAS for it is out already, and the base blob does not say that it is ours: somebody may be reading";
@@ -151,7 +151,13 @@ impl Keeper {
         }
         tracing::warn!(snapshot = %id, "a SAS for it is out already: ending it");
         self.arm.end_get_access(id).await?;
-        Ok(self.arm.begin_get_access(id, self.options.duration).await?)
+        Ok(self.ask(id).await?)
+    }
+
+    /// Remembers the question until its answer was seen: whoever is ended in between has that SAS, too, to end.
+    async fn ask(&self, id: &ArmId) -> CallResult<String> {
+        self.asked.lock().await.push(id.clone());
+        self.arm.begin_get_access(id, self.options.duration).await
     }
 
     async fn forget(&self, id: &ArmId) {
