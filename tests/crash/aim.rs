@@ -219,7 +219,7 @@ impl Aim {
             Kind::Rebasing if syncs && is_rebase => target(Call::PutPage, rng.u64(1..30), how),
             Kind::RollbackLooking if place == RollBack && rng.bool() => target(Call::SetProperties, 0, how),
             Kind::RollbackLooking if place == RollBack => target(Call::Lease, 0, How::After),
-            Kind::RollingBack if place == RollBack => target(chunk, rng.u64(..6), how),
+            Kind::RollingBack if place == RollBack => target(chunk, rng.u64(1..10), how),
             Kind::RolledBack if place == RollBack => target(Call::SetProperties, rng.u64(1..3), how),
             Kind::Done if syncs && steps_left == 1 => source(Call::ArmListSnapshots, 1, read_how),
             _ => None,

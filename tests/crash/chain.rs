@@ -123,7 +123,7 @@ impl Chain {
         let left = self.world.source.arm().active_grants();
         self.diary.0.push(format!("{command:?} over {}, {aim:?}", told(marker.as_ref())));
 
-        let every = if self.rng.u8(..4) == 0 { "50ms" } else { "3ms" };
+        let every = if self.rng.u8(..4) == 0 { "50ms" } else { "1ms" };
         let due = self.due(aim, sources, targets);
         let mut victim = Victim::start(&self.world, &command, every);
         let end = victim.until(due).await;
