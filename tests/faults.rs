@@ -393,3 +393,32 @@ async fn a_list_that_proves_wrong_takes_its_checkpoints_with_it() {
     let report = world.copy(&snapshot, None).await.unwrap();
     world.assert_identical(&report, &snapshot);
 }
+
+/// Data that a wrong list had copied comes from the source and is right; what it had cleared is lost to the base.
+#[tokio::test]
+async fn what_a_wrong_list_had_cleared_is_never_sealed() {
+    let mut world = impatient().await;
+    world.settings.plan.join_gap = 0;
+    world.settings.copy.concurrency = 1;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, 8 * MIB)).unwrap();
+    let first = disk.snapshot();
+    let point = world.copy(&first, None).await.unwrap();
+    disk.write(4 * MIB, &noise(2, MIB)).unwrap();
+    let second = disk.snapshot();
+    let lie = Fault::new(FaultKind::BadPageList(BadPageList::FalseClear)).on(Call::PageRangesDiff);
+    world.source.faults().add(lie);
+    let error = world.copy(&second, Some(&first)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(world.base(None).unwrap().read(0, 4096).iter().all(|byte| *byte == 0), "it was cleared");
+
+    let error = world.copy(&second, Some(&first)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BaseNotClean, "{error}");
+    assert!(error.advice().unwrap().contains("snapferry rollback"), "{error}");
+    let (progress, cancel) = Default::default();
+    let target = world::url(snapferry::azure::Role::Target, &world.target_url());
+    snapferry::rollback::rollback(&target, &world.client, &world.settings, &progress, &cancel).await.unwrap();
+    let report = world.copy(&second, Some(&first)).await.unwrap();
+    world.assert_identical(&report, &second);
+    world.assert_identical(&point, &first);
+}

@@ -39,7 +39,8 @@ struct Held {
 #[derive(Clone)]
 pub struct Tokens {
     source: Arc<dyn TokenCredential>,
-    held: Arc<Mutex<HashMap<String, Held>>>,
+    /// One lock for each scope: a sign-in that hangs for one must not hold up the others, above all no lease.
+    held: Arc<Mutex<HashMap<String, Arc<Mutex<Option<Held>>>>>>,
 }
 
 impl Tokens {
@@ -51,13 +52,14 @@ impl Tokens {
     /// A token for `scope` that is valid now; within `limit`, or none.
     pub(crate) async fn get(&self, scope: &str, limit: Duration) -> Result<String, NoToken> {
         let slow = |had_before| NoToken { why: "the sign-in did not answer".to_owned(), had_before };
-        let mut held = tokio::time::timeout(limit, self.held.lock()).await.map_err(|_| slow(false))?;
+        let of_scope = Arc::clone(self.held.lock().await.entry(scope.to_owned()).or_default());
+        let mut held = tokio::time::timeout(limit, of_scope.lock()).await.map_err(|_| slow(false))?;
         let now = OffsetDateTime::now_utc();
-        let Some(kept) = held.get_mut(scope).filter(|kept| kept.token.expires_on > now) else {
-            let had_before = held.contains_key(scope);
+        let had_before = held.is_some();
+        let Some(kept) = held.as_mut().filter(|kept| kept.token.expires_on > now) else {
             let token = self.ask(scope, limit).await.map_err(|why| NoToken { why, had_before })?;
             let text = token.token.secret().to_owned();
-            held.insert(scope.to_owned(), Held { token, next_try: Instant::now() });
+            *held = Some(Held { token, next_try: Instant::now() });
             return Ok(text);
         };
         let valid = kept.token.token.secret().to_owned();
@@ -69,10 +71,7 @@ impl Tokens {
         match self.ask(scope, limit.min(PATIENCE)).await {
             Ok(token) => {
                 let text = token.token.secret().to_owned();
-                self.held
-                    .lock()
-                    .await
-                    .insert(scope.to_owned(), Held { token, next_try: Instant::now() + PAUSE });
+                *of_scope.lock().await = Some(Held { token, next_try: Instant::now() + PAUSE });
                 Ok(text)
             }
             Err(why) => {

@@ -98,14 +98,15 @@ impl Keeper {
         let may_end = ours || self.options.revoke_active;
         // Asked now, because the list is older than that. A service that lets two be out would let us have ours; and its
         // end would end theirs.
-        self.clear_the_way(&snapshot.id, may_end, None).await?;
+        self.clear_the_way(&snapshot.id, may_end).await?;
         let asked = Instant::now();
         let url = match self.begin(&snapshot.id).await {
             Err(error) if error.status() == Some(409) => {
                 // None was out a moment ago: what is out now may be what an attempt got whose reply was lost.
                 let may_end = may_end || error.may_be_done;
-                self.clear_the_way(&snapshot.id, may_end, Some(error)).await?;
-                self.begin(&snapshot.id).await?
+                self.clear_the_way(&snapshot.id, may_end).await?;
+                // What was out may have ended in between: only what is refused again has another reason.
+                self.begin(&snapshot.id).await.map_err(|error| explain_refusal(&snapshot.id, error))?
             }
             other => other?,
         };
@@ -147,14 +148,10 @@ impl Keeper {
         result
     }
 
-    /// Is a SAS out, and may it be ended? `refusal` is what asking for another was answered with.
-    async fn clear_the_way(&self, id: &ArmId, may_end: bool, refusal: Option<CallError>) -> Result<()> {
+    /// Is a SAS out, and may it be ended?
+    async fn clear_the_way(&self, id: &ArmId, may_end: bool) -> Result<()> {
         if !self.arm.snapshot(id).await?.has_active_sas() {
-            let Some(refusal) = refusal else { return Ok(()) };
-            let error = Error::from(refusal);
-            return Err(Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
-                "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {}", quoted(id)
-            )));
+            return Ok(());
         }
         if !may_end {
             let why = "a SAS for it is out already, and the base blob does not say that it is ours: somebody may be reading";
@@ -226,6 +223,19 @@ impl Keeper {
         self.held.lock().await.retain(|held| !held.grant.ended.load(Relaxed));
         left
     }
+}
+
+/// Refused for its state, and no SAS is out.
+fn explain_refusal(id: &ArmId, error: CallError) -> Error {
+    let is_state = error.status() == Some(409);
+    let error = Error::from(error);
+    if !is_state {
+        return error;
+    }
+    Error::new(error.kind(), format!("grant access to {id}"), error.why()).next(format!(
+        "at most five snapshots of a disk can have a SAS at a time, and a snapshot whose public access is disabled none: snapferry access revoke --disk <ARM id>, az snapshot show --ids {}",
+        quoted(id)
+    ))
 }
 
 fn quoted(id: &ArmId) -> String {

@@ -126,7 +126,7 @@ Options: skip=N, times=N|always, chance=P, role=export|account, blob=NAME
 Kinds: server-busy[=busy|ingress|egress|operations], retry-after=SECONDS, operation-timed-out[=TIME], internal-error,
   not-supported, forbidden, forbidden-after=TIME, cut-before-apply, cut-after-apply, late-duplicate=TIME,
   delayed-apply=TIME, truncate-body=BYTES, stall=TIME, stall-body=BYTES,TIME, flip-byte-in-reply,
-  flip-byte-in-request, bad-page-list=overlapping|misordered|misaligned|out-of-bounds
+  flip-byte-in-request, bad-page-list=overlapping|misordered|misaligned|out-of-bounds|false-clear
 
 Prints a SAS URL for every snapshot and container, then 'ready', and serves until Ctrl-C. Put the name of a base blob
 behind the container's path to get a --target:

@@ -10,6 +10,16 @@ use crate::world::World;
 /// Longer than any test: a request that meets this is never answered.
 const FOR_EVER: Duration = Duration::from_hours(1);
 
+/// What changes the base.
+pub const WRITES: [Call; 6] = [
+    Call::PutPage,
+    Call::ClearPages,
+    Call::SetMetadata,
+    Call::SetProperties,
+    Call::SnapshotBlob,
+    Call::Lease,
+];
+
 /// Places at which a child can be killed. Which one it was is found out afterwards, from the base and the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -152,6 +162,10 @@ pub fn late(rng: &mut Rng) -> Duration {
 impl Aim {
     /// Anywhere in what a child does.
     pub fn anywhere(rng: &mut Rng) -> Self {
+        if rng.u8(..4) == 0 {
+            let call = Some(WRITES[rng.usize(..WRITES.len())]);
+            return Self { region: Region::Target, call, skip: rng.u64(..8), how: How::Late(late(rng)) };
+        }
         let region = if rng.u8(..3) == 0 { Region::Source } else { Region::Target };
         // Most of the many requests are chunks.
         let most = [15, 60, 200][rng.usize(..3)];
@@ -167,19 +181,20 @@ impl Aim {
         let source = |call, skip, how| Some(Aim { region: Region::Source, call: Some(call), skip, how });
         let chunk = if rng.u8(..4) == 0 { Call::ClearPages } else { Call::PutPage };
         let how = How::draw(rng);
+        let unheard = if rng.bool() { How::Before } else { How::Late(late(rng)) };
         let read_how = if rng.bool() { How::Before } else { How::After };
         let syncs = place != RollBack;
         let begins = matches!(place, Nothing | Clean) && steps_left > 0;
         match kind {
             Kind::Looking if syncs && rng.bool() => source(Call::ArmListSnapshots, 0, read_how),
             Kind::Looking if syncs => target(Call::HeadBlob, 0, read_how),
-            Kind::Granted if place == Nothing && rng.bool() => target(Call::PutBlob, 0, How::Before),
+            Kind::Granted if place == Nothing && rng.bool() => target(Call::PutBlob, 0, unheard),
             Kind::Granted if begins && rng.bool() => source(Call::BeginGetAccess, rng.u64(..2), read_how),
-            Kind::Granted if begins => target(Call::SetProperties, 0, How::Before),
+            Kind::Granted if begins => target(Call::SetProperties, 0, unheard),
             Kind::Marked if begins && !is_rebase && grows_after != Some(0) => match rng.u8(..3) {
                 0 => target(Call::SetMetadata, 0, How::After),
                 1 => source(Call::GetBlob, rng.u64(..3), How::Before),
-                _ => target(Call::PutPage, 0, How::Before),
+                _ => target(Call::PutPage, 0, unheard),
             },
             Kind::Copying if syncs && place != Sealing && steps_left > 0 => {
                 target(chunk, rng.u64(1..20), how)
@@ -187,13 +202,13 @@ impl Aim {
             Kind::Written if syncs && place != Sealing && steps_left > 0 => match rng.u8(..3) {
                 0 => source(Call::EndGetAccess, 0, read_how),
                 // The first raises the fence for the step, the next one closes it for the seal.
-                _ => target(Call::SetProperties, 1, How::Before),
+                _ => target(Call::SetProperties, 1, how),
             },
             Kind::Sealing if syncs && steps_left > 0 => target(Call::SnapshotBlob, 0, how),
             Kind::Sealed if syncs && steps_left > 0 => target(Call::SnapshotBlob, 0, How::After),
             Kind::Between if syncs && steps_left > 1 => source(Call::ArmListSnapshots, 1, read_how),
             Kind::Unresized if begins && !is_rebase => {
-                target(Call::SetProperties, 2 * grows_after? + 1, How::Before)
+                target(Call::SetProperties, 2 * grows_after? + 1, unheard)
             }
             Kind::Resized if begins && !is_rebase => {
                 target(Call::SetProperties, 2 * grows_after? + 1, How::After)
@@ -204,7 +219,7 @@ impl Aim {
             Kind::Rebasing if syncs && is_rebase => target(Call::PutPage, rng.u64(1..30), how),
             Kind::RollbackLooking if place == RollBack && rng.bool() => target(Call::SetProperties, 0, how),
             Kind::RollbackLooking if place == RollBack => target(Call::Lease, 0, How::After),
-            Kind::RollingBack if place == RollBack => target(chunk, rng.u64(..6), how),
+            Kind::RollingBack if place == RollBack => target(chunk, rng.u64(1..10), how),
             Kind::RolledBack if place == RollBack => target(Call::SetProperties, rng.u64(1..3), how),
             Kind::Done if syncs && steps_left == 1 => source(Call::ArmListSnapshots, 1, read_how),
             _ => None,

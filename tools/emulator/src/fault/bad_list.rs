@@ -9,6 +9,12 @@ use crate::range::{ByteRange, PAGE};
 use crate::reply::Reply;
 use crate::request::Request;
 
+/// Bytes that a false clear takes.
+const CLEARED: u64 = 64 << 10;
+/// Pages that follow it, and how far apart.
+const STREWN: u64 = 16;
+const APART: u64 = 128 << 10;
+
 /// Replaces the list in the reply to a page-list request by one that is wrong. Refusals are left alone.
 pub(crate) fn spoil(reply: &mut Reply, request: &Request, how: BadPageList) {
     if reply.error.is_some() {
@@ -20,6 +26,10 @@ pub(crate) fn spoil(reply: &mut Reply, request: &Request, how: BadPageList) {
     let range = request.range().ok().flatten();
     let start = range.and_then(|range: ByteRange| range.within(length)).map_or(0, |range| range.start);
     let mut xml = "<PageList>".to_owned();
+    if how == BadPageList::FalseClear {
+        // Far enough in front that a client may have acted on it when it finds the rest.
+        let _ = write!(xml, "<ClearRange><Start>{start}</Start><End>{}</End></ClearRange>", start + CLEARED - 1);
+    }
     for Range { start, end } in ranges(how, start, length) {
         let last = end - 1;
         // Writing to a string cannot fail.
@@ -36,5 +46,10 @@ fn ranges(how: BadPageList, start: u64, length: u64) -> Vec<Range<u64>> {
         BadPageList::Misordered => vec![pages(2, 3), pages(0, 1)],
         BadPageList::Misaligned => once(start + 100..start + 100 + PAGE).collect(),
         BadPageList::OutOfBounds => once(length..length + PAGE).collect(),
+        BadPageList::FalseClear => {
+            // Each a chunk of its own, so that clients begin before they see the end.
+            let strewn = (0..STREWN).map(|at| start + CLEARED + at * APART).map(|at| at..at + PAGE);
+            strewn.chain(once(start..start + PAGE)).collect()
+        }
     }
 }

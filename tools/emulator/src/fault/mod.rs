@@ -28,7 +28,7 @@ use crate::call::{Call, Role};
 /// operation-timed-out[=TIME]    internal-error    not-supported    forbidden    forbidden-after=TIME
 /// cut-before-apply    cut-after-apply    late-duplicate=TIME    delayed-apply=TIME
 /// truncate-body=BYTES    stall=TIME    stall-body=BYTES,TIME    flip-byte-in-reply    flip-byte-in-request
-/// bad-page-list=overlapping|misordered|misaligned|out-of-bounds    too-many-requests=SECONDS
+/// bad-page-list=overlapping|misordered|misaligned|out-of-bounds|false-clear    too-many-requests=SECONDS
 /// ```
 ///
 /// `TIME` is a number with `ms`, `s`, `m` or `h`; `BYTES` one without a unit, or with `KiB`, `MiB` or `GiB`.
@@ -244,4 +244,7 @@ pub enum BadPageList {
     Misaligned,
     /// A range lies past the blob's end.
     OutOfBounds,
+    /// A difference names pages for clearing that were not cleared, and shows only later that it is wrong: ranges are
+    /// misordered at its end.
+    FalseClear,
 }

@@ -143,6 +143,7 @@ fn bad_page_list(value: Option<&str>) -> Option<BadPageList> {
         "misordered" => Some(BadPageList::Misordered),
         "misaligned" => Some(BadPageList::Misaligned),
         "out-of-bounds" => Some(BadPageList::OutOfBounds),
+        "false-clear" => Some(BadPageList::FalseClear),
         _ => None,
     }
 }
@@ -187,6 +188,7 @@ mod tests {
             ("bad-page-list=misordered", FaultKind::BadPageList(BadPageList::Misordered)),
             ("bad-page-list=misaligned", FaultKind::BadPageList(BadPageList::Misaligned)),
             ("bad-page-list=out-of-bounds", FaultKind::BadPageList(BadPageList::OutOfBounds)),
+            ("bad-page-list=false-clear", FaultKind::BadPageList(BadPageList::FalseClear)),
             ("too-many-requests=20", FaultKind::TooManyRequests { seconds: 20 }),
         ];
         for (text, kind) in kinds {
