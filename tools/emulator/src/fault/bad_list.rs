@@ -28,7 +28,8 @@ pub(crate) fn spoil(reply: &mut Reply, request: &Request, how: BadPageList) {
     let mut xml = "<PageList>".to_owned();
     if how == BadPageList::FalseClear {
         // Far enough in front that a client may have acted on it when it finds the rest.
-        let _ = write!(xml, "<ClearRange><Start>{start}</Start><End>{}</End></ClearRange>", start + CLEARED - 1);
+        let _ =
+            write!(xml, "<ClearRange><Start>{start}</Start><End>{}</End></ClearRange>", start + CLEARED - 1);
     }
     for Range { start, end } in ranges(how, start, length) {
         let last = end - 1;
