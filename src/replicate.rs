@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::azure::{Client, PageBlob};
 use crate::base::decide::Decision;
 use crate::base::lease::Loss;
+use crate::base::marker::Speed;
 use crate::base::points::Point;
 use crate::base::{self, Base, FAREWELL, Opening};
 use crate::chain::Survey;
@@ -181,6 +182,7 @@ impl Work<'_> {
         self.progress.enter(Phase::Copying);
         tracing::info!(step = %self.opening.step, from = from.offset, generation = base.fence().generation, "copying");
         let settings = self.settings;
+        let begun = Instant::now();
         let mut run = Run::new(base, self.route(base), settings.plan, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
         let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());
@@ -205,12 +207,15 @@ impl Work<'_> {
         self.progress.enter(Phase::Sealing);
         base::check::footer(base, self.survey).await?;
         self.survey.give_back().await;
+        let bytes = written.counts.bytes_sent - from.counts.bytes_sent;
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        base.measured(Speed { bytes, millis }).await;
         Ok(Outcome {
             point: base.seal(written).await?,
             already_sealed: false,
             resumed_from: (from.offset > 0).then_some(from.offset),
             totals,
-            bytes_sent: written.counts.bytes_sent - from.counts.bytes_sent,
+            bytes_sent: bytes,
             bytes_zero: written.counts.bytes_zero - from.counts.bytes_zero,
         })
     }

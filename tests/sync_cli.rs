@@ -213,3 +213,22 @@ async fn nothing_secret_is_told() {
     assert!(metadata.values().all(|value| !value.contains("sig=") && !value.contains(&signature)));
     assert!(world.source.arm().active_grants().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_counts_with_the_rate_of_the_last_copy() {
+    let world = World::new().await;
+    let disk = world.disk(80 * MIB);
+    disk.write(0, &noise(1, 80 * MIB)).unwrap();
+    disk.snapshot();
+    let mut copy = sync(&world, &disk);
+    copy.args(["--output", "json"]);
+    let copied = document(&output(copy).await.stdout);
+    let measured = copied["steps"][0]["point"]["bytes_per_second"].as_u64().unwrap();
+    assert!(measured > 0);
+    disk.write(0, &noise(2, MIB)).unwrap();
+    disk.snapshot();
+    let mut plan = sync(&world, &disk);
+    plan.args(["--dry-run", "--output", "json"]);
+    let plan = document(&output(plan).await.stdout);
+    assert_eq!(plan["rate"]["bytes_per_second"].as_u64(), Some(measured));
+}

@@ -213,6 +213,7 @@ mod tests {
             point: Some("2026-02-01T00:00:00.0000000Z".to_owned()),
             last_point: None,
             distrusted: false,
+            speed: None,
             origin: None,
             protected: std::collections::BTreeSet::new(),
             written_at: "2026-02-01T00:00:00Z".to_owned(),

@@ -60,6 +60,27 @@ impl std::fmt::Display for StepId {
     }
 }
 
+/// What a run sent, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speed {
+    /// Bytes.
+    pub bytes: u64,
+    /// Milliseconds from the first chunk to the last.
+    pub millis: u64,
+}
+
+impl Speed {
+    fn read(text: &str) -> Option<Self> {
+        let (bytes, millis) = text.split_once('/')?;
+        Some(Self { bytes: bytes.parse().ok()?, millis: millis.parse().ok()? })
+    }
+
+    /// Bytes a second.
+    pub fn rate(self) -> Option<u64> {
+        self.bytes.saturating_mul(1000).checked_div(self.millis)
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
@@ -84,6 +105,8 @@ pub struct Marker {
     /// While a step is applied: a page list that broke the protocol may have had pages cleared that hold data. The
     /// step cannot be finished; it can be undone.
     pub distrusted: bool,
+    /// How fast the run that sealed it was.
+    pub speed: Option<Speed>,
     /// Who the snapshots are in Azure Resource Manager, where that is known.
     pub origin: Option<Origin>,
     /// Points that are never deleted.
@@ -146,6 +169,7 @@ impl Marker {
             point,
             last_point: fields.optional("last_point").map(str::to_owned),
             distrusted: fields.optional("distrusted").is_some(),
+            speed: fields.optional("speed").and_then(Speed::read),
             origin: fields.origin(),
             protected: protected.split(',').filter(|time| !time.is_empty()).map(str::to_owned).collect(),
             written_at: fields.text("written_at")?.to_owned(),
@@ -174,6 +198,9 @@ impl Marker {
             ("written_at", self.written_at.clone()),
         ];
         let mut optional = vec![("last_point", self.last_point.clone().unwrap_or_default())];
+        if let Some(speed) = self.speed {
+            optional.push(("speed", format!("{}/{}", speed.bytes, speed.millis)));
+        }
         if self.distrusted {
             optional.push(("distrusted", "yes".to_owned()));
         }
@@ -273,6 +300,7 @@ mod tests {
             point: None,
             last_point: Some("2026-01-03T00:00:00.0000000Z".to_owned()),
             distrusted: true,
+            speed: Some(Speed { bytes: 1 << 40, millis: 7 }),
             origin: Some(Origin {
                 snapshot: "/subscriptions/1/resourceGroups/Büro (2)/providers/Microsoft.Compute/snapshots/s"
                     .to_owned(),
@@ -314,6 +342,7 @@ mod tests {
         let without = Marker {
             last_point: None,
             distrusted: false,
+            speed: None,
             origin: None,
             protected: BTreeSet::new(),
             ..marker()

@@ -42,7 +42,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use decide::{Decision, Wish, decide};
 use lease::{Lease, LeaseOptions, Loss};
-use marker::{Marker, State, StepId, now};
+use marker::{Marker, Speed, State, StepId, now};
 
 /// What is known of the base blob before it is touched.
 #[derive(Clone, Debug)]
@@ -254,6 +254,11 @@ impl Base {
         self.write_marker(marker).await.map(drop)
     }
 
+    /// Remembers how fast the run was, for the marker of its seal.
+    pub(crate) async fn measured(&self, speed: Speed) {
+        self.marker.lock().await.speed = Some(speed);
+    }
+
     /// Writes down that what was listed since `from` is not to be believed. A checkpoint that is still on its way is
     /// refused from here on.
     pub(crate) async fn distrust(&mut self, from: Checkpoint, has_cleared: bool) -> Result<()> {
@@ -310,6 +315,7 @@ impl Opening {
             point: None,
             last_point: None,
             distrusted: false,
+            speed: None,
             origin: self.origin.clone(),
             protected: BTreeSet::new(),
             written_at: now(),

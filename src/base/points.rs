@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::look;
-use super::marker::{Marker, State};
+use super::marker::{Marker, Speed, State};
 use crate::azure::PageBlob;
 use crate::azure::failure::CallResult;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,8 @@ pub struct Point {
     pub bytes: u64,
     /// Bytes that were sent for it.
     pub bytes_sent: u64,
+    /// Bytes a second of the run that sealed it.
+    pub bytes_per_second: Option<u64>,
     /// CRC-64/NVME of an image in which everything that the step did not write is zero; of the whole point for
     /// a full copy.
     pub digest: String,
@@ -47,6 +49,7 @@ impl Point {
             length: marker.length,
             bytes: marker.checkpoint.counts.bytes,
             bytes_sent: marker.checkpoint.counts.bytes_sent,
+            bytes_per_second: marker.speed.and_then(Speed::rate),
             digest: format!("{:016x}", marker.checkpoint.digest.value()),
             origin: marker.origin.clone(),
             generation: marker.generation,

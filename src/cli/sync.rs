@@ -84,7 +84,8 @@ pub struct SyncArgs {
     /// Price table for --dry-run: a file as `snapferry prices` prints it
     #[arg(long, value_name = "FILE")]
     pub prices: Option<String>,
-    /// What --dry-run counts with, such as 200MiB/s; otherwise --rate-limit, or what one page blob takes
+    /// What --dry-run counts with, such as 200MiB/s; otherwise --rate-limit, else the rate of the last copy to the base
+    /// blob, else what one page blob takes
     #[arg(long, value_name = "RATE", value_parser = settings::parse_rate)]
     pub assume_rate: Option<u64>,
     #[command(flatten)]
@@ -207,6 +208,7 @@ impl Rounds {
             bytes_per_second: args
                 .assume_rate
                 .or(self.settings.caps.bytes_per_second)
+                .or(outlook.measured)
                 .unwrap_or(default.bytes_per_second),
             requests_per_second: self
                 .settings

@@ -64,6 +64,8 @@ pub struct Outlook {
     pub at: At,
     /// What is to be done.
     pub outline: Outline,
+    /// Bytes a second that the last copy to this base blob reached, if it was long enough to tell.
+    pub measured: Option<u64>,
 }
 
 /// Hears what a run does while it does it.

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Job, Outlook, SyncReport, Witness};
 use crate::azure::arm::{Arm, ArmId, ManagedSnapshot};
 use crate::azure::{Client, PageBlob, Resource, Role, pace};
-use crate::base;
 use crate::base::lease::{Lease, LeaseOptions};
+use crate::base::{self, Look};
 use crate::chain::grants::Keeper;
 use crate::chain::outline::{At, Known, Outline, Planned, outline};
 use crate::chain::{Chain, Origin};
@@ -24,6 +24,8 @@ use crate::step::{PlanReport, Report, Settings, Step};
 
 /// How often a snapshot may be deleted under a run before that is no accident.
 const MOST_VANISHED: u32 = 20;
+/// Bytes of a copy whose rate is believed.
+const ENOUGH_TO_TELL: u64 = 64 << 20;
 /// How long it may stand still.
 const MOST_STILL: Duration = Duration::from_mins(30);
 
@@ -126,9 +128,10 @@ impl<'a> Run<'a> {
             // What it is doing now would be foretold as still to be done; and its SAS is its own.
             return Err(base::takeover::refuse(&blob, true).await);
         }
+        let measured = measured(&look);
         let at = self.place(&chain, look, &target).await?;
         let outline = outline(&chain, &at, &self.job.wanted)?;
-        Ok(Outlook { chain, target, at, outline })
+        Ok(Outlook { chain, target, at, outline, measured })
     }
 
     /// Looks at the disk and the base blob, and says what is to be done. A seal that a crash interrupted is
@@ -147,7 +150,7 @@ impl<'a> Run<'a> {
             at = self.stand(&chain, &target).await?;
         }
         let outline = outline(&chain, &at, &self.job.wanted)?;
-        Ok(Outlook { chain, target, at, outline })
+        Ok(Outlook { chain, target, at, outline, measured: None })
     }
 
     /// Does one step of the outline. `is_last` tells that nothing follows, so that no grant need stay.
@@ -328,6 +331,12 @@ impl<'a> Run<'a> {
         let source = self.keeper.grant(&planned.to, Role::Source, is_ours(&planned.to)).await?;
         Ok(Step { source, previous, target: outlook.target.clone(), origin: None })
     }
+}
+
+/// The rate of the last copy, where it moved enough to say something.
+fn measured(look: &Look) -> Option<u64> {
+    let speed = look.marker.as_ref()?.speed.filter(|speed| speed.bytes >= ENOUGH_TO_TELL)?;
+    speed.rate()
 }
 
 fn interrupted() -> Error {
