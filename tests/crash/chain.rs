@@ -94,7 +94,7 @@ impl Chain {
     }
 
     /// Runs and kills until everything is copied, then checks everything.
-    pub async fn to_the_end(mut self, tally: &mut Tally) {
+    pub async fn finish(mut self, tally: &mut Tally) {
         while !self.run(tally).await {
             assert!(self.began.len() < MOST_RUNS, "it never comes to its end");
         }
