@@ -30,10 +30,12 @@ mod victim;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aim::Kind;
 use chain::{Chain, Shape};
+use snapferry_emulator::{Call, Fault, FaultKind, Link};
+use world::{MIB, World, noise};
 
 const HELP: &str = "\
 SNAPFERRY_CRASH_KILLS=N      how many kills (default 40; a proof is 200 or more)
@@ -90,7 +92,7 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
     while (tally.kills() < wanted || !tally.missing().is_empty()) && tally.kills() < 2 * wanted + 100 {
         let shape = [Shape::Growing, Shape::Rebased, Shape::Plain][chains % 3];
         let told = Told { seed, chains, wanted };
-        Chain::new(seed, chains as u64, shape).await.until_it_is_up_to_date(&mut tally).await;
+        Chain::new(seed, chains as u64, shape).await.finish(&mut tally).await;
         drop(told);
         chains += 1;
     }
@@ -114,6 +116,27 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
     );
     assert!(tally.missing().is_empty(), "never killed: {:?}", tally.missing());
     assert!(tally.resumed > 0 && tally.refused_grants > 0 && tally.late > 0, "not everything was tried");
+}
+
+/// Found by the above: a full copy over what a base held clears it first, and the network doubled that clear.
+#[tokio::test]
+async fn a_clear_that_comes_late_takes_nothing_away_that_was_written_after_it() {
+    let mut world = World::new().await;
+    let disk = world.disk(4 * MIB);
+    disk.write(0, &noise(1, 3 * MIB)).unwrap();
+    world.copy(&disk.snapshot(), None).await.unwrap();
+    disk.write(0, &noise(2, 3 * MIB)).unwrap();
+    let second = disk.snapshot();
+    // Slow enough that chunks are written before the clear comes again, and after it.
+    world.target.set_link(Link { latency: Duration::from_millis(2), ..Link::default() });
+    (world.settings.rebase, world.settings.plan.chunk, world.settings.copy.concurrency) = (true, 64 << 10, 1);
+    let late = FaultKind::LateDuplicate { after: Duration::from_millis(50) };
+    world.target.faults().add(Fault::new(late).on(Call::ClearPages));
+    let report = world.copy(&second, None).await.unwrap();
+    world.assert_identical(&report, &second);
+    let clears: Vec<_> =
+        world.target.requests().into_iter().filter(|request| request.call == Call::ClearPages).collect();
+    assert_eq!(clears.iter().map(|clear| clear.late).collect::<Vec<_>>(), [false, true], "it came, and late");
 }
 
 /// Says how to get there again, if a chain fails.

@@ -34,13 +34,16 @@ struct Held {
     next_try: Instant,
 }
 
+/// The token of one scope.
+type OfScope = Arc<Mutex<Option<Held>>>;
+
 /// A source of tokens with a memory. While a token is valid, one request at a time looks for the next, and the
 /// others do not wait for it; without a valid one, all wait for one that asks.
 #[derive(Clone)]
 pub struct Tokens {
     source: Arc<dyn TokenCredential>,
     /// One lock for each scope: a sign-in that hangs for one must not hold up the others, above all no lease.
-    held: Arc<Mutex<HashMap<String, Arc<Mutex<Option<Held>>>>>>,
+    held: Arc<Mutex<HashMap<String, OfScope>>>,
 }
 
 impl Tokens {

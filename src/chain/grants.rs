@@ -212,7 +212,7 @@ impl Keeper {
             match tokio::time::timeout(FAREWELL, grant.end()).await {
                 Ok(Ok(())) => return None,
                 Ok(Err(error)) => {
-                    tracing::warn!(snapshot = %grant.id, cause = %error.cause, "access was not ended yet")
+                    tracing::warn!(snapshot = %grant.id, cause = %error.cause, "access was not ended yet");
                 }
                 Err(_) => tracing::warn!(snapshot = %grant.id, "access was not ended yet: no answer in time"),
             }

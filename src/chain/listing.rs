@@ -83,7 +83,7 @@ impl Chain {
             };
             match obstacle(&snapshot, is_ours) {
                 None if snapshot.created.is_none() || snapshot.unique_id.is_none() => {
-                    being_made.push(snapshot)
+                    being_made.push(snapshot);
                 }
                 None => snapshots.push(snapshot),
                 Some(why) => left_out.push(LeftOut { snapshot: snapshot.id, why: why.to_owned() }),

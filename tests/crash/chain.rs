@@ -94,7 +94,7 @@ impl Chain {
     }
 
     /// Runs and kills until everything is copied, then checks everything.
-    pub async fn until_it_is_up_to_date(mut self, tally: &mut Tally) {
+    pub async fn finish(mut self, tally: &mut Tally) {
         while !self.run(tally).await {
             assert!(self.began.len() < MOST_RUNS, "it never comes to its end");
         }
@@ -155,7 +155,7 @@ impl Chain {
         match (code, command) {
             (0, _) => {}
             // A killed run left its SAS, and the base does not say so: that of a torn one is taken over.
-            (24, Command::Sync { revoke: false, .. }) => {
+            (25, Command::Sync { revoke: false, .. }) => {
                 tally.refused_grants += 1;
                 if let Some((_, torn)) = judge::base(&self.world).filter(|(_, now)| now.state == "applying") {
                     let of_step = |taken: &&DiskSnapshot| {
