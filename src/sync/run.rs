@@ -36,21 +36,12 @@ pub(super) struct Run<'a> {
     pub(super) client: &'a Client,
     pub(super) settings: &'a Settings,
     pub(super) keeper: Keeper,
-    /// Under which every step of this run takes the lease first.
-    lease_id: uuid::Uuid,
 }
 
 impl<'a> Run<'a> {
     /// Begins; nothing is asked yet. Whatever happens then, [`Self::end`] is called.
     pub(super) fn new(job: &'a Job, arm: &'a Arm, client: &'a Client, settings: &'a Settings) -> Self {
-        Self {
-            job,
-            arm,
-            client,
-            settings,
-            keeper: Keeper::new(arm.clone(), job.grants),
-            lease_id: uuid::Uuid::new_v4(),
-        }
+        Self { job, arm, client, settings, keeper: Keeper::new(arm.clone(), job.grants) }
     }
 
     pub(super) async fn to_the_newest(
@@ -302,7 +293,8 @@ impl<'a> Run<'a> {
     }
 
     fn settings_of(&self, outlook: &Outlook, planned: &Planned) -> Settings {
-        let lease = LeaseOptions { id: Some(self.lease_id), ..self.settings.lease };
+        // Another one for each step: a late request of the step before must not be let in under it.
+        let lease = LeaseOptions { id: Some(uuid::Uuid::new_v4()), ..self.settings.lease };
         // The resource manager says that they are of one disk and family: then their hosts may differ.
         let is_one_family = planned.to.family.is_some()
             && outlook.chain.disk_unique_id.is_some()
