@@ -6,12 +6,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
-use azure_core::time::OffsetDateTime;
 use serde_json::Value;
 use snapferry::azure::{Client, PlainHttp, RetryPolicy};
 use snapferry_emulator::{Arm, ArmKnobs, Call, Config, Disk, DiskSnapshot, Emulator};
 
+use crate::world::manager::SignedIn;
 use crate::world::{self, HOUR, MIB, noise, output, snapferry, text};
 
 pub const HOME: &str = "westeurope";
@@ -81,7 +80,7 @@ impl Site {
     }
 
     pub fn client_with(&self, retry: RetryPolicy) -> snapferry::azure::Arm {
-        let credential = Arc::new(Emulated(self.arm.clone()));
+        let credential = Arc::new(SignedIn(self.arm.clone()));
         let client = Client::new(world::client().timeouts, retry, Some(credential)).unwrap();
         let endpoint =
             snapferry::azure::ArmEndpoint::parse(&self.arm.endpoint(), PlainHttp::LoopbackOnly).unwrap();
@@ -104,27 +103,6 @@ pub fn assert_no_secret(shown: &str) {
     for mark in ["eyJ", "sig=", "&si=", "?si="] {
         let at = shown.find(mark).map(|at| shown[at + mark.len()..].chars().take(8).collect::<String>());
         assert!(at.as_deref().is_none_or(|rest| rest == "REDACTED"), "'{mark}' stands in {shown}");
-    }
-}
-
-/// Tokens straight from the emulator.
-pub struct Emulated(Arm);
-
-impl std::fmt::Debug for Emulated {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Emulated")
-    }
-}
-
-#[async_trait::async_trait]
-impl TokenCredential for Emulated {
-    async fn get_token(
-        &self,
-        _: &[&str],
-        _: Option<TokenRequestOptions<'_>>,
-    ) -> azure_core::Result<AccessToken> {
-        let ends = OffsetDateTime::now_utc() + azure_core::time::Duration::hours(1);
-        Ok(AccessToken::new(self.0.token(HOUR), ends))
     }
 }
 

@@ -280,8 +280,7 @@ impl Arm {
 
     async fn poll(&self, ask: &Ask<'_>, url: &str) -> CallResult<Reply> {
         let url = self.checked(ask, url)?;
-        let retry = Retry { policy: self.client.retry, meter: &self.meter, sas: Vec::new() };
-        retry
+        self.retry()
             .run(|| async {
                 // A poll may carry the end of its operation under a status code that says otherwise.
                 let reply = self.send_once(ask, Method::GET, &url, None).await?;
@@ -292,6 +291,10 @@ impl Arm {
             .await
     }
 
+    fn retry(&self) -> Retry<'_> {
+        Retry { policy: self.client.retry, meter: &self.meter, sas: Vec::new() }
+    }
+
     async fn repeat(
         &self,
         ask: &Ask<'_>,
@@ -299,8 +302,7 @@ impl Arm {
         url: &str,
         body: Option<&Value>,
     ) -> CallResult<Reply> {
-        let retry = Retry { policy: self.client.retry, meter: &self.meter, sas: Vec::new() };
-        retry
+        self.retry()
             .run(|| async {
                 let reply = self.send_once(ask, method.clone(), url, body).await?;
                 self.succeeded(ask, reply)

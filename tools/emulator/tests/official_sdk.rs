@@ -5,9 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use azure_core::credentials::TokenCredential;
 use azure_core::http::{RequestContent, StatusCode, Url};
-use azure_identity::ManagedIdentityCredential;
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseResultHeaders, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
     BlobClientCreateSnapshotResultHeaders, BlobClientDeleteOptions, BlobClientDownloadOptions,
@@ -20,7 +18,7 @@ use azure_storage_blob::models::{
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient};
 use futures::TryStreamExt;
-use snapferry_emulator::{Account, Call, Config, Emulator};
+use snapferry_emulator::{Account, Config, Emulator};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -199,40 +197,4 @@ async fn metadata_snapshots_lists_and_deletion() {
     };
     blob.delete(Some(include)).await.unwrap();
     assert!(!blob.exists().await.unwrap());
-}
-
-const ARM_URL: &str = "EMULATOR_ARM_URL";
-
-/// The SDK finds the identity endpoint by environment variables, which a process does not change while it runs.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_managed_identity_has_tokens_that_management_takes() {
-    let emulator = Emulator::start(Config::default()).await.unwrap();
-    let disk = emulator.create_disk("data", 512).unwrap();
-    let arm = emulator.arm();
-    let (endpoint, header) = arm.identity();
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "inside_a_managed_identity", "--ignored"])
-        .env("IDENTITY_ENDPOINT", endpoint)
-        .env("IDENTITY_HEADER", header)
-        .env(ARM_URL, format!("{}{}?api-version=2024-03-02", arm.endpoint(), disk.arm_id()));
-    let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let stats = emulator.stats();
-    assert_eq!((stats.of(Call::IdentityToken).requests, stats.of(Call::ArmGetDisk).requests), (1, 2));
-    assert_eq!(stats.total().refused, 0);
-}
-
-#[tokio::test]
-#[ignore = "a part of the test before it"]
-async fn inside_a_managed_identity() {
-    let Ok(url) = std::env::var(ARM_URL) else { return };
-    let credential = ManagedIdentityCredential::new(None).unwrap();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    for _ in 0..2 {
-        // The second one is the first one still.
-        let token = credential.get_token(&["https://management.azure.com/.default"], None).await.unwrap();
-        let reply = http.get(&url).bearer_auth(token.token.secret()).send().await.unwrap();
-        assert_eq!(reply.status(), 200);
-    }
 }
