@@ -11,7 +11,7 @@ use snapferry::azure::{Client, PlainHttp, RetryPolicy};
 use snapferry_emulator::{Arm, ArmKnobs, Call, Config, Disk, DiskSnapshot, Emulator};
 
 use crate::world::manager::SignedIn;
-use crate::world::{self, HOUR, MIB, noise, output, snapferry, text};
+use crate::world::{self, MIB, noise, output, snapferry, text};
 
 pub const HOME: &str = "westeurope";
 pub const AWAY: &str = "northeurope";
