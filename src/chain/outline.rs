@@ -209,7 +209,7 @@ fn resume(chain: &Chain, from: Option<&Known>, to: &Known, wanted: &Wanted) -> R
         ),
         (Some(Some(_)), None) => refuse(
             format!("the snapshot that it leads to ({}) was deleted", to.name),
-            "put the base blob back to its last point: snapferry rollback --target <URL>; or let sync do that: --roll-back",
+            "put the base blob back to its last point: snapferry rollback --target <URL>; or let sync do that: --rollback",
         ),
     }
 }

@@ -68,7 +68,7 @@ pub struct SyncArgs {
     pub rebase: bool,
     /// Put a base that a step to a deleted snapshot has torn back to its last point, and go on
     #[arg(long)]
-    pub roll_back: bool,
+    pub rollback: bool,
     /// Only say what would be done: bytes, requests, time and money of every step
     #[arg(long)]
     pub dry_run: bool,
@@ -173,7 +173,7 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
             skip_intermediate: args.skip_intermediate,
             rebase: args.rebase,
         },
-        roll_back: args.roll_back,
+        roll_back: args.rollback,
         ready_every: READY_EVERY,
         grants: GrantOptions { duration: args.sas_duration, revoke_active: args.revoke_active_sas, plain },
     };
