@@ -22,7 +22,11 @@
 //! # Where to start reading
 //! [`replicate`] is the spine: one step from two URLs to a sealed point, with its rules for consistency, retry,
 //! cancellation and crashes. Then, in the order in which data flows: [`chain`] (who the snapshots are), [`diff`],
-//! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name. [`managed`] lets Azure copy instead.
+//! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name.
+//!
+//! Around the spine: [`sync`](mod@sync) does steps until a disk's whole chain is copied, with [`chain::grants`] keeping access to its
+//! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`managed`] is Azure's own copy, to measure
+//! against. [`managed`] lets Azure copy instead.
 //!
 //! # Embedding
 //! The library has no command line in it (`default-features = false`) and prints nothing:
