@@ -40,6 +40,15 @@ impl Default for PriceTable {
     }
 }
 
+impl PriceTable {
+    /// Whether every price is one.
+    pub fn is_sensible(&self) -> bool {
+        [self.transfer_per_gb, self.read_per_10k, self.write_per_10k, self.storage_per_gb_month]
+            .iter()
+            .all(|price| price.is_finite() && *price >= 0.0)
+    }
+}
+
 /// What a target can take: the documented limits of one page blob unless something else is known.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rate {

@@ -25,6 +25,7 @@ use crate::azure::{Against, Client, Endpoint, Pace, PageBlob, Resource};
 use crate::base::marker::{Marker, State};
 use crate::base::points::{self, Point};
 use crate::base::{self, Base};
+use crate::chain::SnapshotId;
 use crate::chain::survey::sends_crc;
 use crate::copy::chunk::Route;
 use crate::copy::frontier::Checkpoint;
@@ -70,14 +71,15 @@ pub async fn rollback(
     let pace = Arc::new(Pace::new(settings.caps));
     let blob = PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?;
     let marker = base::look(&blob).await?.into_marker(&blob, "roll the base blob back")?;
-    let done = if marker.state == State::Clean {
+    let back = Back { settings, progress, cancel };
+    let done = if marker.state == State::Clean && !back.is_modified(&blob, &marker).await? {
         Done { outcome: "clean", given_up: None, point: of_clean(&marker), bytes: 0 }
     } else {
         let mut base = tokio::select! {
             base = Base::own(&blob, settings.lease) => base?,
             () = cancel.cancelled() => return Err(interrupted()),
         };
-        let done = Back { settings, progress, cancel }.from(&mut base).await;
+        let done = back.from(&mut base).await;
         base.farewell().await;
         done?
     };
@@ -110,6 +112,7 @@ impl Back<'_> {
     async fn from(&self, base: &mut Base) -> Result<Done> {
         let torn = base.marker().await;
         match torn.state {
+            State::Clean if self.is_modified(base.blob(), &torn).await? => self.mend(base, &torn).await,
             State::Clean => Ok(Done { outcome: "clean", given_up: None, point: of_clean(&torn), bytes: 0 }),
             State::Sealing => {
                 self.progress.enter(Phase::Sealing);
@@ -120,27 +123,64 @@ impl Back<'_> {
         }
     }
 
+    /// Whether somebody else wrote to a base that says that it is clean.
+    async fn is_modified(&self, blob: &PageBlob, marker: &Marker) -> Result<bool> {
+        match self.uninterrupted(base::check::unmodified(blob, marker, self.settings.listing)).await? {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::BaseModified => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The base says "clean" and is not. It may go on saying so: whoever begins at it compares it with its point.
+    async fn mend(&self, base: &mut Base, marker: &Marker) -> Result<Done> {
+        let time = marker.point.clone().unwrap_or_default();
+        let point = base.blob().at_snapshot(&time)?;
+        let kept = marker_of_point(&point, Some(&marker.step.to)).await?;
+        base.close_fence().await?;
+        let (point, bytes) = self.put_back(base, &point, kept, marker, time).await?;
+        Ok(Done { outcome: "rolled-back", given_up: None, point, bytes })
+    }
+
     async fn undo(&self, base: &mut Base, torn: &Marker) -> Result<Done> {
         let time = last_point(base.blob(), torn).await?;
         let point = base.blob().at_snapshot(&time)?;
-        let kept = marker_of_point(&point, torn).await?;
+        let kept = marker_of_point(&point, torn.step.from.as_ref()).await?;
         base.undo(&uuid::Uuid::new_v4().to_string()).await?;
-        self.progress.enter(Phase::Copying);
         tracing::info!(point = %time, step = %torn.step, "rolling back");
-        let bytes = self.copy_back(base, &point, kept.length).await?;
+        let (point, bytes) = self.put_back(base, &point, kept, torn, time).await?;
+        Ok(Done { outcome: "rolled-back", given_up: Some(torn.step.to_string()), point, bytes })
+    }
+
+    /// Makes the base equal to `point`, whose marker is `kept`, proves it, and declares it clean.
+    async fn put_back(
+        &self,
+        base: &mut Base,
+        point: &PageBlob,
+        kept: Marker,
+        before: &Marker,
+        time: String,
+    ) -> Result<(Point, u64)> {
+        self.progress.enter(Phase::Copying);
+        let bytes = self.copy_back(base, point, kept.length).await?;
         self.progress.enter(Phase::Sealing);
         if base.blob().properties().await?.length != kept.length {
             base.blob().resize(kept.length, &base.fence().lease_id).await?;
         }
-        tokio::select! {
-            equal = self.compare(base.blob(), &point, kept.length) => equal?,
-            () = self.cancel.cancelled() => return Err(interrupted()),
-        }
+        self.uninterrupted(self.compare(base.blob(), point, kept.length)).await??;
         base.close_fence().await?;
         let generation = base.fence().generation;
-        let protected = torn.protected.clone();
+        let protected = before.protected.clone();
         let point = base.declare_clean(Marker { generation, protected, ..kept }, time).await?;
-        Ok(Done { outcome: "rolled-back", given_up: Some(torn.step.to_string()), point, bytes })
+        Ok((point, bytes))
+    }
+
+    /// What `work` came to, unless it was interrupted.
+    async fn uninterrupted<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.cancel.cancelled() => Err(interrupted()),
+        }
     }
 
     /// Copies every page below `length` in which base and point may differ, from the point to the base.
@@ -221,7 +261,8 @@ async fn last_point(blob: &PageBlob, torn: &Marker) -> Result<String> {
         .ok_or_else(|| none("its last point was deleted").next("copy in full: --rebase"))
 }
 
-async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
+/// The marker of a point that must be of the snapshot `equalled`, where that is known.
+async fn marker_of_point(point: &PageBlob, equalled: Option<&SnapshotId>) -> Result<Marker> {
     let refuse = |why: String| {
         Error::new(ErrorKind::BaseNotClean, "roll the base blob back", why)
             .on(point.resource())
@@ -233,7 +274,7 @@ async fn marker_of_point(point: &PageBlob, torn: &Marker) -> Result<Marker> {
     };
     if properties.length != marker.length
         // The time alone tells: the export may have moved to another host in between.
-        || torn.step.from.as_ref().is_some_and(|from| !from.is(&marker.step.to, true))
+        || equalled.is_some_and(|equalled| !equalled.is(&marker.step.to, true))
     {
         return Err(refuse(format!(
             "the point is of {}, which is not what the base equalled",

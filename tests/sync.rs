@@ -366,3 +366,114 @@ async fn a_snapshot_that_is_deleted_while_it_is_waited_for_is_passed_over() {
     assert_eq!(report.unwrap().steps.len(), 2);
     world.assert_points(&[&snapshots[0], &snapshots[2]]);
 }
+
+/// Bytes that no run of ours wrote.
+async fn write_foreign_page(world: &World) {
+    let url = format!("{}&comp=page", world.target_url());
+    let headers = [("x-ms-page-write", "update"), ("x-ms-range", "bytes=512-1023")];
+    let put = world::raw(reqwest::Method::PUT, &url, &headers, vec![0xee; 512]).await;
+    assert_eq!(put.status(), 201);
+}
+
+async fn delete_point(world: &World, time: &str) {
+    let time: String = url::form_urlencoded::byte_serialize(time.as_bytes()).collect();
+    let url = format!("{}&snapshot={time}", world.target_url());
+    let deleted = world::raw(reqwest::Method::DELETE, &url, &[], Vec::new()).await;
+    assert_eq!(deleted.status(), 202);
+}
+
+#[tokio::test]
+async fn a_base_that_somebody_else_wrote_to_has_two_ways_out() {
+    for by_rollback in [true, false] {
+        let world = World::new().await;
+        let (disk, mut snapshots) = chain(&world, 2);
+        let mut job = world.job(&disk);
+        world.sync(&job).await.unwrap();
+        write_foreign_page(&world).await;
+        snapshots.push(change(&disk, 5));
+        assert_eq!(world.sync(&job).await.unwrap_err().kind(), ErrorKind::BaseModified);
+        if by_rollback {
+            let (progress, cancel) = Default::default();
+            let target = world::url(snapferry::azure::Role::Target, &world.target_url());
+            let back =
+                snapferry::rollback::rollback(&target, &world.client, &world.settings, &progress, &cancel)
+                    .await
+                    .unwrap();
+            assert_eq!(back.outcome, "rolled-back");
+        } else {
+            job.wanted.rebase = true;
+        }
+        let report = world.sync(&job).await.unwrap();
+        assert_eq!(report.steps[0].from.is_some(), by_rollback);
+        world.assert_points(&all(&snapshots));
+    }
+}
+
+/// Without its last point nobody can tell whether a base is what it says.
+#[tokio::test]
+async fn a_base_whose_last_point_was_deleted_is_not_built_upon() {
+    let world = World::new().await;
+    let (disk, snapshots) = chain(&world, 2);
+    let mut job = world.job(&disk);
+    let report = world.sync(&job).await.unwrap();
+    delete_point(&world, &report.steps[1].point.point).await;
+    let report = world.sync(&job).await.unwrap();
+    assert!(report.warnings.iter().any(|warning| warning.contains("point was deleted")), "{report:?}");
+    write_foreign_page(&world).await;
+    let third = change(&disk, 5);
+    assert_eq!(world.sync(&job).await.unwrap_err().kind(), ErrorKind::BaseModified);
+    job.wanted.rebase = true;
+    world.sync(&job).await.unwrap();
+    world.assert_points(&[&snapshots[0], &third]);
+
+    // And the snapshot at the source that the next difference begins at.
+    third.delete();
+    let report = world.sync(&world.job(&disk)).await.unwrap();
+    assert!(report.keep.is_none());
+    assert!(report.warnings.iter().any(|warning| warning.contains("at the source")), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_forecast_of_a_torn_base_tells_where_it_goes_on() {
+    let mut world = World::new().await;
+    world.settings.plan.chunk = 64 << 10;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, 8 * MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let job = world.job(&disk);
+    let kind = snapferry_emulator::FaultKind::Forbidden;
+    world.target.faults().add(snapferry_emulator::Fault::new(kind).on(Call::PutPage).skip(60).always());
+    world.sync(&job).await.unwrap_err();
+    world.target.faults().clear();
+    let (progress, cancel) = Default::default();
+    let (arm, client) = (world.arm(), world.signed_in());
+    let (_, forecasts) =
+        snapferry::sync::forecast(&job, &arm, &client, &world.settings, &progress, &cancel).await.unwrap();
+    assert_eq!(forecasts[0].plan.action, "go-on");
+    let foretold = forecasts[0].plan.resumes_from.unwrap();
+    let report = world.sync(&job).await.unwrap();
+    assert_eq!(report.steps[0].resumed_from, Some(foretold));
+    assert_eq!(report.steps[0].totals.bytes_changed, forecasts[0].plan.totals.bytes_changed);
+    world.assert_points(&[&snapshot]);
+}
+
+#[tokio::test]
+async fn ids_are_compared_without_case() {
+    let world = World::new().await;
+    let (disk, snapshots) = chain(&world, 2);
+    let mut job = world.job(&disk);
+    let plain = snapferry::azure::PlainHttp::LoopbackOnly;
+    job.destination = snapferry::azure::Destination::parse(&world.container_url(), plain).unwrap();
+    let report = world.sync(&job).await.unwrap();
+    job.disk = snapferry::azure::ArmId::parse(
+        snapferry::azure::ArmKind::Disk,
+        &disk
+            .arm_id()
+            .replace("/disks/disk", "/disks/DISK")
+            .replace("resourceGroups/disks", "resourcegroups/DISKS"),
+    )
+    .unwrap();
+    let again = world.sync(&job).await.unwrap();
+    assert_eq!((again.steps.len(), &again.target), (0, &report.target));
+    assert_eq!(report.steps.len(), snapshots.len());
+}

@@ -116,7 +116,10 @@ async fn a_watch_copies_what_appears_and_ends_cleanly() {
     let world = World::new().await;
     let (disk, mut snapshots) = chain(&world, 1);
     let mut watch = sync(&world, &disk);
-    watch.args(["--watch", "1s", "--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    watch
+        .args(["--watch", "1s", "--quiet", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = watch.spawn().unwrap();
     let id = child.id().to_string();
     for count in 1..=3 {
@@ -139,6 +142,12 @@ async fn a_watch_copies_what_appears_and_ends_cleanly() {
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert!(matches!(ended.status.code(), Some(0 | 130)), "{:?}: {}", ended.status, text(&ended.stderr));
     world.assert_points(&snapshots.iter().collect::<Vec<_>>());
+    let rounds: Vec<Value> = text(&ended.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document a line"))
+        .collect();
+    let sealed: usize = rounds.iter().filter_map(|round| round["steps"].as_array()).map(Vec::len).sum();
+    assert_eq!(sealed, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,4 +240,62 @@ async fn a_forecast_counts_with_the_rate_of_the_last_copy() {
     plan.args(["--dry-run", "--output", "json"]);
     let plan = document(&output(plan).await.stdout);
     assert_eq!(plan["rate"]["bytes_per_second"].as_u64(), Some(measured));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sas_in_the_wrong_place_is_not_told() {
+    let world = World::new().await;
+    let (disk, _) = chain(&world, 1);
+    for flag in ["--until", "--snapshot-resource-group", "--disk", "--watch", "--arm-endpoint"] {
+        let mut command = snapferry();
+        command.args(["sync", "--login-type", "msi", "--output", "json"]);
+        if flag != "--disk" {
+            command.args(["--disk", &disk.arm_id()]);
+        }
+        sign_in(&world, &mut command);
+        command.env("SNAPFERRY_TARGET", world.target_url()).args([flag, &world.target_url()]);
+        let run = output(command).await;
+        assert_eq!(run.status.code(), Some(2), "{flag}: {}", text(&run.stderr));
+        let shown = format!("{}{}", text(&run.stdout), text(&run.stderr)).replace("sig=REDACTED", "");
+        assert!(!shown.contains("sig="), "{flag}: {shown}");
+    }
+}
+
+/// Two steps with progress on show: what the second counts begins at zero.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_shown_over_all_steps_of_a_chain() {
+    let world = World::new().await;
+    let disk = world.disk(4 * MIB);
+    disk.write(0, &noise(1, 320 << 10)).unwrap();
+    disk.snapshot();
+    disk.write(0, &noise(2, 100 << 10)).unwrap();
+    disk.snapshot();
+    let mut slow = sync(&world, &disk);
+    // Longer than the five seconds between two lines, in both steps.
+    slow.args(["--rate-limit", "50KiB/s", "--chunk-size", "16KiB", "--concurrency", "1", "--join-gap", "0B"]);
+    let run = output(slow).await;
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("time left"), "{}", text(&run.stderr));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_closed_ends_a_run_cleanly() {
+    let world = World::new().await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, 8 * MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let mut slow = sync(&world, &disk);
+    slow.args(["--rate-limit", "1MiB/s", "--chunk-size", "64KiB", "--checkpoint-every", "20ms"]);
+    let child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while world.target.stats().of(Call::PutPage).requests < 10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", text(&ended.stderr));
+    assert!(world.source.arm().active_grants().is_empty());
+    let again = output(sync(&world, &disk)).await;
+    assert!(again.status.success(), "the lease was given back: {}", text(&again.stderr));
+    world.assert_points(&[&snapshot]);
 }

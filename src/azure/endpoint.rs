@@ -160,10 +160,6 @@ pub(super) struct Outgoing {
     pub(super) url: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<Bytes>,
-    /// Bytes that the reply is expected to hold, for the pace.
-    pub(super) reply_bytes: u64,
-    /// Control calls do not wait for their turn: a lease that is renewed too late is lost. They are counted.
-    pub(super) waits: bool,
 }
 
 /// See the module.
@@ -256,13 +252,14 @@ impl Endpoint {
             value.set_sensitive(secret);
             headers.insert(HeaderName::from_static(name), value);
         }
+        let length: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
+        // First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
+        self.pace.admit(length.max(request.reply_bytes)).await;
         let outgoing = Outgoing {
             method: request.method.clone(),
             url: self.url(self.resource.address(), &request.query),
             headers,
             body: request.body.clone(),
-            reply_bytes: request.reply_bytes,
-            waits: true,
         };
         let response = self.dispatch(call, outgoing).await?;
         let status = response.status();
@@ -273,19 +270,19 @@ impl Endpoint {
         Err(self.error(call, Cause::Service(Box::new(self.read_error(response).await))))
     }
 
-    /// Sends one request, whatever the reply's status: paced, counted, with rights, within its time.
+    /// Counts a request that does not wait for its turn: a lease that is renewed too late is lost.
+    pub(super) fn count_request(&self) {
+        self.pace.count_request();
+    }
+
+    /// Sends one request whose turn it is, whatever the reply's status: counted, with rights, within its time.
     pub(super) async fn dispatch(
         &self,
         call: &'static str,
         outgoing: Outgoing,
     ) -> CallResult<reqwest::Response> {
-        let Outgoing { method, url, mut headers, body, reply_bytes, waits } = outgoing;
+        let Outgoing { method, url, mut headers, body } = outgoing;
         let length: u64 = body.iter().map(|frame| frame.len() as u64).sum();
-        if waits {
-            self.pace.admit(length.max(reply_bytes)).await;
-        } else {
-            self.pace.count_request();
-        }
         headers.extend(self.common_headers(call).await?);
         if method == reqwest::Method::PUT {
             headers.insert(reqwest::header::CONTENT_LENGTH, HeaderValue::from(length));

@@ -250,9 +250,21 @@ fn action_of(message: &str) -> Option<&str> {
     message.split_once("action '")?.1.split('\'').next().filter(|action| action.contains('/'))
 }
 
+/// The action that a call needs, for a refusal that does not name it (Azure RBAC, Microsoft.Compute).
+fn action_for(call: &str) -> Option<&'static str> {
+    Some(match call {
+        "Disks Get" => "Microsoft.Compute/disks/read",
+        "Snapshots Get" | "Snapshots List" => "Microsoft.Compute/snapshots/read",
+        "Snapshots Grant Access" => "Microsoft.Compute/snapshots/beginGetAccess/action",
+        "Snapshots Revoke Access" => "Microsoft.Compute/snapshots/endGetAccess/action",
+        "Snapshots Create Or Update" => "Microsoft.Compute/snapshots/write",
+        _ => return None,
+    })
+}
+
 fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let message = if let Cause::Service(reply) = &error.cause { reply.message.as_str() } else { "" };
-    Some(match (kind, action_of(message)) {
+    Some(match (kind, action_of(message).or(action_for(error.call))) {
         (ErrorKind::PermissionMissing, Some(action)) => format!(
             "the signed-in identity lacks the action {action}: the role Disk Snapshot Contributor on the resource group has it; az login --identity, or --login-type, signs in as somebody else"
         ),

@@ -47,8 +47,8 @@ impl Endpoint {
         let mut base = request.url().clone();
         base.set_query(None);
         let url = self.url(&base, request.url().query().unwrap_or_default());
-        let outgoing =
-            Outgoing { method, url, headers, body: vec![body.clone()], reply_bytes: 0, waits: false };
+        let outgoing = Outgoing { method, url, headers, body: vec![body.clone()] };
+        self.count_request();
         let response = self.dispatch(call, outgoing).await?;
         tracing::trace!(
             method = %request.method(),

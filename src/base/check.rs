@@ -15,8 +15,8 @@ use crate::verify::first_difference;
 const PARALLEL: usize = 8;
 
 /// A base that is clean at A must equal its last point: where the service says that it was written to since, both are
-/// read and compared (a rollback writes back the very bytes). A service that cannot tell (or a point that was deleted)
-/// is passed over: the marker and the lease still stand.
+/// read and compared (a rollback writes back the very bytes). A service that cannot tell is passed over: the marker and
+/// the lease still stand.
 pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: ListingOptions) -> Result<()> {
     let Some(point) = &marker.point else { return Ok(()) };
     let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
@@ -25,7 +25,7 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)
             .on(blob.resource())
-            .next("somebody else wrote to it; begin anew in it (its points stay): snapferry copy --rebase --source <SAS URL of the newest snapshot> --target <URL>"))
+            .next("somebody else wrote to it; put it back to its last point if that is still there (snapferry rollback --target <URL>), or begin anew in it, whose points stay (--rebase, with sync or with copy --source <SAS URL of the newest snapshot>)"))
     };
     match changes().next().await {
         Ok(None) => Ok(()),
@@ -43,6 +43,9 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
         Err(error) if error.code() == "BlobOverwritten" => {
             modified(format!("it was overwritten as a whole after its last point {point}"))
         }
+        Err(error) if error.code() == "PreviousSnapshotNotFound" => modified(format!(
+            "its last point {point} was deleted, so that nobody can tell whether it still equals it"
+        )),
         Err(CallError { cause: Cause::Service(reply), .. }) if matches!(reply.status, 400..=499 | 501) => {
             tracing::warn!(
                 status = reply.status,

@@ -156,8 +156,7 @@ impl Keeper {
         if !may_end {
             let why = "a SAS for it is out already, and the base blob does not say that it is ours: somebody may be reading";
             return Err(Error::new(ErrorKind::SasOut, "grant access to the snapshot", why).on(id).next(
-                format!(
-                    "if nobody is: snapferry access revoke --snapshot {}, or say --revoke-active-sas",
+                format!("run the same command again, if a run of snapferry began just before; if nobody is reading: snapferry access revoke --snapshot {}, or say --revoke-active-sas",
                     quoted(id)
                 ),
             ));

@@ -126,7 +126,8 @@ impl Chain {
             .take(8)
             .collect();
         let separator = if unique.is_empty() { "" } else { "-" };
-        format!("{}{separator}{}.vhd", self.disk.name(), unique.to_lowercase())
+        // Ids come in any case; the names of blobs are told apart by it.
+        format!("{}{separator}{unique}.vhd", self.disk.name()).to_lowercase()
     }
 }
 

@@ -193,7 +193,7 @@ fn resume(chain: &Chain, from: Option<&Known>, to: &Known, wanted: &Wanted) -> R
         .next(next))
     };
     match (from.map(find), find(to)) {
-        (None, Some(to)) => Ok(Some(Planned { from: None, to, rebase: true })),
+        (None, Some(to)) => Ok(Some(Planned { from: None, to, rebase: false })),
         (Some(Some(from)), Some(to)) => Ok(Some(Planned { from: Some(from), to, rebase: false })),
         _ if wanted.rebase => Ok(None),
         (None, None) => refuse(
@@ -361,7 +361,7 @@ mod tests {
         let ok = |text: &str| Ok(text.to_owned());
         let torn = |from: Option<i64>, to| At::Torn { from: from.map(at), to: at(to) };
         assert_eq!(steps(&chain(&[1, 2, 3]), &torn(Some(1), 2), &all), ok("1>2 2>3"));
-        assert_eq!(steps(&chain(&[1, 2, 3]), &torn(None, 1), &all), ok("!1 1>2 2>3"));
+        assert_eq!(steps(&chain(&[1, 2, 3]), &torn(None, 1), &all), ok(">1 1>2 2>3"));
         let newest = Wanted { skip_intermediate: true, ..Wanted::default() };
         assert_eq!(steps(&chain(&[1, 2, 3, 4]), &torn(Some(1), 2), &newest), ok("1>2 2>4"));
         for (listed, from) in [(vec![1, 3], Some(1)), (vec![2, 3], Some(1)), (vec![3], None)] {

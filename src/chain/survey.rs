@@ -146,7 +146,7 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::TooLarge, "copy the source", why)
             .on(source.blob.resource())
-            .next("copy it with Azure's managed copy: az snapshot create --copy-start true"));
+            .next("copy it with Azure's managed copy: snapferry managed-copy --source <snapshot ARM id> --region <region> --target-name <name>"));
     }
     let Some(previous) = previous else { return Ok(()) };
     let tried = format!("diff {} against {}", source.id, previous.id);

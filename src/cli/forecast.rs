@@ -60,16 +60,22 @@ impl Table<'_> {
             lines.push(format!(
                 "to copy       {:<24} {:<28} {:>10} in {} requests, {}, {:.4} {}",
                 planned.to.id.name(),
-                planned
-                    .from
-                    .as_ref()
-                    .map_or_else(|| "whole".to_owned(), |from| format!("from {}", from.id.name())),
+                planned.from.as_ref().map_or_else(
+                    || if planned.rebase { "whole, anew".to_owned() } else { "whole".to_owned() },
+                    |from| format!("from {}", from.id.name())
+                ),
                 size(forecast.plan.bytes_to_read),
                 forecast.plan.requests_planned,
                 duration(estimate.seconds),
                 estimate.once,
                 self.prices.currency,
             ));
+            if let Some(offset) = forecast.plan.resumes_from {
+                lines.push(format!("              taken up at byte {offset} of {}", forecast.plan.length));
+            }
+        }
+        if let Some(keep) = outlook.at.keep(&outlook.chain) {
+            lines.push(format!("keep          {}", keep.id));
         }
         lines.extend(outlined(&outlook.outline).into_iter().filter(|line| !line.starts_with("to copy")));
         if self.forecasts.is_empty() && outlook.outline.waiting.is_none() {

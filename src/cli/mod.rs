@@ -92,10 +92,28 @@ fn end_on_signal() -> CancellationToken {
 async fn wait_for_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    // A terminal that is closed ends the work as cleanly, unless it was started to outlive it (nohup).
+    let mut hangup = if is_hangup_ignored() { None } else { signal(SignalKind::hangup()).ok() };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending::<()>().await },
         _ = terminate.recv() => {}
+        _ = hung_up => {}
     }
+}
+
+/// Linux shows which signals a process ignores; elsewhere it is not asked for.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    const SIGHUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & SIGHUP != 0)
 }
 
 #[cfg(not(unix))]

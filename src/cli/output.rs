@@ -39,6 +39,28 @@ impl Output {
         }
     }
 
+    /// Writes the result of one round of many: a document on one line.
+    pub(super) fn round(self, document: &impl Serialize, text: &str) -> Result<()> {
+        RESULT_IS_WRITTEN.store(true, Relaxed);
+        match self.kind {
+            OutputKind::Text => self.line(text),
+            OutputKind::Json => {
+                let line = serde_json::to_string(document).map_err(|error| output_error(&error))?;
+                write_line(&line)
+            }
+        }
+    }
+
+    /// Whether documents are expected.
+    pub(super) fn is_json(self) -> bool {
+        self.kind == OutputKind::Json
+    }
+
+    /// Writes the error of one round as its document.
+    pub(super) fn round_failed(self, error: &Error) -> Result<()> {
+        self.round(&json!({ "error": error_value(error) }), "")
+    }
+
     /// Writes a line for people; nothing when a JSON document is wanted.
     pub(super) fn line(self, text: &str) -> Result<()> {
         if self.kind == OutputKind::Json { Ok(()) } else { write_line(text) }

@@ -122,13 +122,17 @@ struct Rate {
 
 impl Rate {
     fn line(&mut self, now: &Numbers) -> String {
+        // The next step counts from zero.
+        if self.past.back().is_some_and(|(_, before)| *before > now.source.bytes_in) {
+            self.past.clear();
+        }
         self.past.push_back((Instant::now(), now.source.bytes_in));
         while self.past.len() > 2 && self.past.front().is_some_and(|(then, _)| then.elapsed() > RATE_OVER) {
             self.past.pop_front();
         }
         let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.source.bytes_in));
         // What comes from the source moves all the time; whole chunks are counted only when they are written.
-        let rate = per_second(now.source.bytes_in - before, then.elapsed().as_secs_f64());
+        let rate = per_second(now.source.bytes_in.saturating_sub(before), then.elapsed().as_secs_f64());
         let waiting =
             now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
         let doing = match now.phase {
@@ -158,4 +162,27 @@ impl Rate {
 
 pub(super) fn time_left(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::Reading;
+
+    #[test]
+    fn the_next_step_of_a_chain_counts_from_zero() {
+        let mut rate = Rate::default();
+        let numbers = |bytes_in| Numbers {
+            phase: Phase::Copying,
+            bytes: bytes_in,
+            expected: Some((1000, true)),
+            source: Reading { bytes_in, ..Reading::default() },
+            ..Numbers::default()
+        };
+        for bytes in [0, 600, 900, 10, 40] {
+            let line = rate.line(&numbers(bytes));
+            assert!(line.contains(&format!("{bytes} B of")), "{line}");
+        }
+        assert!(rate.past.iter().all(|(_, bytes)| *bytes <= 40));
+    }
 }

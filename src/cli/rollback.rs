@@ -37,7 +37,7 @@ fn describe(report: &RollbackReport) -> String {
         ("seal-finished", _) => format!("the step was written to its end, and is sealed now\n{clean}"),
         (_, given_up) => format!(
             "gave up       {}\ncopied back   {} in {:.1} s with {} requests\n{clean}",
-            given_up.as_deref().unwrap_or_default(),
+            given_up.as_deref().unwrap_or("what somebody else wrote"),
             size(report.bytes),
             report.seconds,
             report.requests

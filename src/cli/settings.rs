@@ -161,7 +161,8 @@ pub(super) fn prices(path: Option<&str>) -> Result<PriceTable> {
             .next("snapferry prices > prices.json, edit it, and give it as --prices prices.json")
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
+    let table: PriceTable = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+    if table.is_sensible() { Ok(table) } else { Err(unusable("a price in it is negative".to_owned())) }
 }
 
 /// The client of a command that only looks at the target.

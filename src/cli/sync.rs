@@ -13,6 +13,7 @@ use super::output::{self, Output, size};
 use super::progress::{self, Shown};
 use super::settings;
 use crate::azure::arm::{ArmId, ArmKind, LONGEST_GRANT, ListScope, ManagedSnapshot, SHORTEST_GRANT};
+use crate::azure::reply::scrub;
 use crate::azure::{Arm, Client, Destination, PlainHttp};
 use crate::chain::grants::GrantOptions;
 use crate::chain::outline::{Planned, Wanted};
@@ -38,7 +39,10 @@ Examples:
   snapferry sync --disk $(az disk show -g prod -n web-1 --query id -o tsv) \\
     --target 'https://backups.blob.core.windows.net/disks'
   snapferry sync --disk <ARM id> --target <URL> --dry-run --prices prices.json
-  snapferry sync --disk <ARM id> --target <URL> --watch 15m";
+  snapferry sync --disk <ARM id> --target <URL> --watch 15m
+
+With --watch and --output json every round is one document on one line, of a report or of an error. Ended between two
+rounds, a watch ends with 0.";
 
 /// How often a snapshot that is not whole yet is looked at.
 const READY_EVERY: Duration = Duration::from_secs(10);
@@ -114,17 +118,26 @@ pub(super) async fn sync(args: Box<SyncArgs>, output: Output, cancel: &Cancellat
     if args.dry_run {
         return rounds.dry_run(&args, &prices, cancel).await;
     }
-    let Some(interval) = args.watch else { return rounds.round(cancel).await };
+    let Some(interval) = args.watch else {
+        let report = rounds.round(cancel).await?;
+        return output.result(&report, &describe(&report));
+    };
+    let told = |error: &Error| if output.is_json() { output.round_failed(error) } else { Ok(()) };
     loop {
         match rounds.round(cancel).await {
-            Ok(()) => {}
+            // A line for each round: whoever reads along knows where a document ends.
+            Ok(report) => output.round(&report, &describe(&report))?,
             // What passes by itself passes until the next round; a service must not end for it.
             Err(error)
                 if error.kind().remedy() == Remedy::Passes && error.kind() != ErrorKind::Interrupted =>
             {
                 output::say_error(&error);
+                told(&error)?;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                told(&error)?;
+                return Err(error);
+            }
         }
         tokio::select! {
             () = crate::azure::pace::pause(interval) => {}
@@ -150,6 +163,12 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
             .next("such as --watch 15m"));
     }
     let disk = ArmId::parse(ArmKind::Disk, &args.disk)?;
+    let until = args.until.as_deref().map(snapshot_named).transpose()?;
+    let group = args
+        .snapshot_resource_group
+        .as_deref()
+        .map(|group| ArmId::group_named(disk.subscription(), group))
+        .transpose()?;
     let plain = if args.planning.access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
     let destination = Destination::parse(&settings::url_text("target", &args.target)?, plain)?;
     if let Destination::Blob(blob) = &destination
@@ -163,16 +182,11 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
     let settings = settings::copy_settings(&args.planning, &args.copying)?;
     let client = settings::client(&args.planning, true)?;
     let arm = settings::arm(&args.manager, &client, plain)?;
-    let group = args.snapshot_resource_group.as_deref();
     let job = Job {
-        scope: group.map(|group| ListScope::Group(disk.subscription().to_owned(), group.to_owned())),
+        scope: group.map(|group| ListScope::Group(disk.subscription().to_owned(), group)),
         disk,
         destination,
-        wanted: Wanted {
-            until: args.until.clone(),
-            skip_intermediate: args.skip_intermediate,
-            rebase: args.rebase,
-        },
+        wanted: Wanted { until, skip_intermediate: args.skip_intermediate, rebase: args.rebase },
         roll_back: args.rollback,
         ready_every: READY_EVERY,
         grants: GrantOptions { duration: args.sas_duration, revoke_active: args.revoke_active_sas, plain },
@@ -180,14 +194,29 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
     Ok(Rounds { job, arm, client, settings, output })
 }
 
+/// A snapshot as people name it: by its name or its ARM id.
+fn snapshot_named(text: &str) -> Result<String> {
+    if text.starts_with('/') {
+        return ArmId::parse(ArmKind::Snapshot, text).map(|id| id.to_string());
+    }
+    let is_name = !text.is_empty()
+        && text.len() <= 80
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if is_name {
+        return Ok(text.to_owned());
+    }
+    Err(Error::new(ErrorKind::Usage, "use --until", "it is neither the name nor the ARM id of a snapshot")
+        .on(scrub(text))
+        .next("az snapshot list --query '[].name' -o tsv"))
+}
+
 impl Rounds {
-    async fn round(&self, cancel: &CancellationToken) -> Result<()> {
+    async fn round(&self, cancel: &CancellationToken) -> Result<SyncReport> {
         let (lines, to_show) = mpsc::unbounded_channel();
         let teller = Teller { lines, current: Mutex::default(), told: Mutex::default() };
         let work = sync::sync(&self.job, &self.arm, &self.client, &self.settings, &teller, cancel);
         let shown = Shown { wanted: self.output.progress, lines: Some((to_show, self.output)) };
-        let report = progress::show_with(|| teller.current().read(), shown, work).await?;
-        self.output.result(&report, &describe(&report))
+        progress::show_with(|| teller.current().read(), shown, work).await
     }
 
     async fn dry_run(&self, args: &SyncArgs, prices: &PriceTable, cancel: &CancellationToken) -> Result<()> {
@@ -274,7 +303,7 @@ impl Witness for Teller {
 
     fn waits(&self, snapshot: &ManagedSnapshot) {
         let percent = snapshot.completion_percent.unwrap_or_default();
-        self.say(format!("waiting       {} is {percent} % complete", snapshot.id.name()));
+        self.say(format!("waiting       {} is {percent:.1} % complete", snapshot.id.name()));
     }
 }
 
@@ -292,6 +321,7 @@ fn describe(report: &SyncReport) -> String {
         })
         .unwrap_or_default();
     let mut lines = vec![format!("{done}{keep}")];
+    lines.extend(report.warnings.iter().map(|warning| format!("warning       {warning}")));
     lines.extend(report.not_ended.iter().map(|id| {
         format!("not ended     {id}: snapferry access revoke --snapshot {}", posix(&id.to_string()))
     }));

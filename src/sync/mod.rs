@@ -64,6 +64,8 @@ pub struct Outlook {
     pub at: At,
     /// What is to be done.
     pub outline: Outline,
+    /// Whether the last step is written and waits for its seal, which the next run finishes first.
+    pub waits_for_seal: bool,
     /// Bytes a second that the last copy to this base blob reached, if it was long enough to tell.
     pub measured: Option<u64>,
 }
@@ -97,6 +99,8 @@ pub struct SyncReport {
     pub skipped: Vec<ArmId>,
     /// Snapshots of disks with this id that cannot be copied.
     pub left_out: Vec<LeftOut>,
+    /// What will stand in the way of the next difference.
+    pub warnings: Vec<String>,
     /// Snapshots whose SAS may still be out.
     pub not_ended: Vec<ArmId>,
     /// Requests to the resource manager, retries included.

@@ -10,11 +10,12 @@ use super::{Job, Outlook, SyncReport, Witness};
 use crate::azure::arm::{Arm, ArmId, ManagedSnapshot};
 use crate::azure::{Client, PageBlob, Resource, Role, pace};
 use crate::base::lease::{Lease, LeaseOptions};
+use crate::base::marker::{Marker, State};
 use crate::base::{self, Look};
 use crate::chain::grants::Keeper;
 use crate::chain::outline::{At, Known, Outline, Planned, outline};
 use crate::chain::{Chain, Origin};
-use crate::dry_run::measure;
+use crate::dry_run::{measure, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::managed::quote::posix;
 use crate::progress::Progress;
@@ -70,7 +71,16 @@ impl<'a> Run<'a> {
                 (Some((next, rest)), _) => {
                     witness.begins(next, &progress);
                     let is_last = rest.is_empty() && waiting.is_none();
-                    match self.step(&outlook, next, is_last, &progress, cancel).await {
+                    let done = match self.step(&outlook, next, is_last, &progress, cancel).await {
+                        // What somebody else wrote to stands in the way of every difference.
+                        Err(error) if error.kind() == ErrorKind::BaseModified && self.job.wanted.rebase => {
+                            tracing::warn!(%error, "beginning anew");
+                            let anew = Planned { from: None, rebase: true, ..next.clone() };
+                            self.step(&outlook, &anew, is_last, &progress, cancel).await
+                        }
+                        done => done,
+                    };
+                    match done {
                         Ok(report) => {
                             witness.sealed(next, &report);
                             steps.push(report);
@@ -93,6 +103,7 @@ impl<'a> Run<'a> {
                 },
                 (None, None) => {
                     return Ok(SyncReport {
+                        warnings: self.warnings(&outlook).await,
                         kind: "sync",
                         disk: self.job.disk.clone(),
                         target: outlook.target.to_string(),
@@ -109,6 +120,25 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What will stand in the way of the next difference, told while something can still be done about it.
+    async fn warnings(&self, outlook: &Outlook) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if outlook.at != At::Nothing && outlook.at.keep(&outlook.chain).is_none() {
+            warnings.push("the snapshot that the base blob is clean at was deleted at the source: the next one can only be copied with --rebase".to_owned());
+        }
+        if let Ok(blob) = self.blob(&outlook.target)
+            && let Ok(Look { marker: Some(Marker { point: Some(point), .. }), .. }) = base::look(&blob).await
+            && let Ok(point) = blob.at_snapshot(&point)
+            && matches!(base::look(&point).await, Ok(Look { properties: None, .. }))
+        {
+            warnings.push("the last point was deleted at the target: the next snapshot can only be copied with --rebase".to_owned());
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        warnings
+    }
+
     /// Looks, and changes nothing: a seal that waits to be finished, or a torn base, is only told.
     pub(super) async fn look_only(&self) -> Result<Outlook> {
         let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
@@ -117,12 +147,19 @@ impl<'a> Run<'a> {
         let look = base::look(&blob).await?;
         if look.is_leased() {
             // What it is doing now would be foretold as still to be done; and its SAS is its own.
-            return Err(base::takeover::refuse(&blob, true).await);
+            let why = format!(
+                "a run is at work on it, or died less than a minute ago{}",
+                base::holder(&blob).await
+            );
+            return Err(Error::new(ErrorKind::LeaseHeld, "foretell what is left to do", why)
+                .on(&target)
+                .next("run it again in a minute; how far it is: snapferry status --target <URL>"));
         }
         let measured = measured(&look);
+        let waits_for_seal = look.marker.as_ref().is_some_and(|marker| marker.state == State::Sealing);
         let at = self.place(&chain, look, &target).await?;
         let outline = outline(&chain, &at, &self.job.wanted)?;
-        Ok(Outlook { chain, target, at, outline, measured })
+        Ok(Outlook { chain, target, at, outline, waits_for_seal, measured })
     }
 
     /// Looks at the disk and the base blob, and says what is to be done. A seal that a crash interrupted is
@@ -141,7 +178,7 @@ impl<'a> Run<'a> {
             at = self.stand(&chain, &target).await?;
         }
         let outline = outline(&chain, &at, &self.job.wanted)?;
-        Ok(Outlook { chain, target, at, outline, measured: None })
+        Ok(Outlook { chain, target, at, outline, waits_for_seal: false, measured: None })
     }
 
     /// Does one step of the outline. `is_last` tells that nothing follows, so that no grant need stay.
@@ -193,7 +230,13 @@ impl<'a> Run<'a> {
     ) -> Result<PlanReport> {
         let step = self.grant(outlook, planned, false).await?;
         let settings = self.settings_of(outlook, planned);
-        let measured = measure(&step, self.client, &settings, progress).await;
+        // The first step meets the base as it is: torn, it goes on. The others meet what the one before will leave.
+        let is_first = outlook.outline.steps.first().is_some_and(|first| first.to.id == planned.to.id);
+        let measured = if is_first && !outlook.waits_for_seal {
+            plan(&step, self.client, &settings, progress).await
+        } else {
+            measure(&step, self.client, &settings, progress).await
+        };
         if let Some(from) = &planned.from {
             self.keeper.end(&from.id).await;
         }

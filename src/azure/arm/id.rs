@@ -93,6 +93,18 @@ impl ArmId {
         Ok(Self::new(kind, subscription, group, name))
     }
 
+    /// The name of a resource group, if it can be one.
+    pub fn group_named(subscription: &str, group: &str) -> Result<String> {
+        let text = format!(
+            "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Compute/snapshots/x"
+        );
+        Self::parse(ArmKind::Snapshot, &text).map(|id| id.group).map_err(|_| {
+            Error::new(ErrorKind::Usage, "use the resource group", "it is no name of one")
+                .on(super::super::reply::scrub(group))
+                .next("az group list --query '[].name' -o tsv")
+        })
+    }
+
     /// What it names.
     pub fn kind(&self) -> ArmKind {
         self.kind
