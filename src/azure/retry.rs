@@ -113,7 +113,8 @@ impl Retry<'_> {
             if error.refuses_sas() && refused < MOST_REFUSED && self.sas.iter().any(Sas::is_renewable) {
                 refused += 1;
                 match self.renew(&error, &shown, refused).await {
-                    Err(renewal) if renewal.class() != Class::Passes || refused == MOST_REFUSED => {
+                    // 409: somebody has one out at this moment. All else had its own time to pass.
+                    Err(renewal) if renewal.status() != Some(409) || refused == MOST_REFUSED => {
                         return Err(renewal);
                     }
                     _ => continue,

@@ -8,14 +8,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::failure::CallResult;
+use super::failure::{CallError, CallResult};
 
 /// Whoever granted a SAS and can grant it again.
 #[async_trait]
 pub trait Rights: Send + Sync {
     /// Another SAS for the same snapshot: the query of its URL. Called by one task at a time.
-    async fn renew(&self) -> CallResult<String>;
+    ///
+    /// Whoever asked may be gone before it is there: it goes on by itself.
+    async fn renew(self: Arc<Self>) -> CallResult<String>;
 
     /// The step that used it has read everything.
     async fn finished(&self);
@@ -28,7 +31,8 @@ pub struct Sas(Arc<Inner>);
 struct Inner {
     current: RwLock<Current>,
     rights: Option<Arc<dyn Rights>>,
-    renewing: Mutex<()>,
+    /// Held by the one who renews; when and why that failed last.
+    renewing: Mutex<Option<(Instant, CallError)>>,
 }
 
 struct Current {
@@ -50,7 +54,7 @@ impl Sas {
 
     fn new(query: &str, rights: Option<Arc<dyn Rights>>) -> Self {
         let current = RwLock::new(Current { query: query.into(), version: 0 });
-        Self(Arc::new(Inner { current, rights, renewing: Mutex::new(()) }))
+        Self(Arc::new(Inner { current, rights, renewing: Mutex::new(None) }))
     }
 
     /// The query exactly as it was given. A secret: for the wire only.
@@ -71,11 +75,24 @@ impl Sas {
     /// Renews it, unless somebody did since `version`. All who were refused wait here for the one that asks.
     pub(crate) async fn renew_after(&self, version: u64) -> CallResult<()> {
         let Some(rights) = &self.0.rights else { return Ok(()) };
-        let _one_at_a_time = self.0.renewing.lock().await;
+        let waits_since = Instant::now();
+        let mut failed = self.0.renewing.lock().await;
         if self.version() != version {
             return Ok(());
         }
-        let query = rights.renew().await?;
+        // All who waited for an attempt share what became of it.
+        if let Some((at, error)) = &*failed
+            && *at >= waits_since
+        {
+            return Err(error.clone());
+        }
+        let query = match Arc::clone(rights).renew().await {
+            Ok(query) => query,
+            Err(error) => {
+                *failed = Some((Instant::now(), error.clone()));
+                return Err(error);
+            }
+        };
         let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current { query: query.into(), version: version + 1 };
         Ok(())
@@ -124,7 +141,7 @@ mod tests {
 
     #[async_trait]
     impl Rights for Counting {
-        async fn renew(&self) -> CallResult<String> {
+        async fn renew(self: Arc<Self>) -> CallResult<String> {
             tokio::task::yield_now().await;
             Ok(format!("sig={}", self.0.fetch_add(1, Relaxed) + 1))
         }

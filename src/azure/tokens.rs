@@ -54,9 +54,12 @@ impl Tokens {
 
     /// A token for `scope` that is valid now; within `limit`, or none.
     pub(crate) async fn get(&self, scope: &str, limit: Duration) -> Result<String, NoToken> {
-        let slow = |had_before| NoToken { why: "the sign-in did not answer".to_owned(), had_before };
         let of_scope = Arc::clone(self.held.lock().await.entry(scope.to_owned()).or_default());
-        let mut held = tokio::time::timeout(limit, of_scope.lock()).await.map_err(|_| slow(false))?;
+        let mut held = tokio::time::timeout(limit, of_scope.lock()).await.map_err(|_| NoToken {
+            why: "the sign-in did not answer".to_owned(),
+            // Somebody else is told whether it is refused: this one only waited for them.
+            had_before: true,
+        })?;
         let now = OffsetDateTime::now_utc();
         let had_before = held.is_some();
         let Some(kept) = held.as_mut().filter(|kept| kept.token.expires_on > now) else {

@@ -117,11 +117,6 @@ impl Lease {
         Ok(())
     }
 
-    /// Keeps the lease alive no longer, and does not let it go: whoever knows its id takes it on.
-    pub(crate) fn hand_over(self) {
-        self.keeper.abort();
-    }
-
     /// Lets the lease go, so that the next run need not wait until it lapses.
     pub async fn release(self) -> CallResult<()> {
         self.keeper.abort();

@@ -43,7 +43,14 @@ pub(crate) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
             broken += 1;
             tracing::warn!("breaking the lease of another writer{}", holder(blob).await);
             match blob.break_lease().await {
-                Err(error) if error.code() != "LeaseNotPresentWithLeaseOperation" => return Err(error.into()),
+                Err(error)
+                    if !matches!(
+                        error.code(),
+                        "LeaseNotPresentWithLeaseOperation" | "LeaseAlreadyBroken"
+                    ) =>
+                {
+                    return Err(error.into());
+                }
                 _ => continue,
             }
         }

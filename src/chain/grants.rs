@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -34,12 +35,24 @@ use crate::azure::{PlainHttp, Resource, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::managed::quote::posix;
 
+const CALL: &str = "Snapshots Grant Access";
 /// How long the end of all grants may take on the way out.
 const FAREWELL: Duration = Duration::from_secs(30);
 /// How long a step waits for the end of a grant that it needs no longer.
 const MOMENT: Duration = Duration::from_secs(5);
 /// After a renewal that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What access is asked for, and so what may be done about a SAS that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// To look: none is ended but what this keeper was given.
+    Look,
+    /// For a step, under the lease of its base: a renewal may end what is out.
+    Step,
+    /// The same, of a base that is in the middle of that step: what is out is what a dead run left.
+    TornStep,
+}
 
 /// How access is granted.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +77,13 @@ pub struct Keeper {
     options: GrantOptions,
     held: Mutex<Vec<Held>>,
     /// Asked for, and the reply not seen: a run that is ended meanwhile may have got it.
-    asked: Mutex<Vec<ArmId>>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// A request that goes on whatever becomes of who made it.
+struct Asked {
+    id: ArmId,
+    reply: Shared<BoxFuture<'static, CallResult<String>>>,
 }
 
 struct Held {
@@ -85,8 +104,8 @@ impl Keeper {
         Self { arm, options, held: Mutex::default(), asked: Mutex::default() }
     }
 
-    /// A way to read `snapshot`, for as long as it takes. `ours` tells that a SAS which is out is what a crash left.
-    pub async fn grant(&self, snapshot: &ManagedSnapshot, role: Role, ours: bool) -> Result<Resource> {
+    /// A way to read `snapshot`, for as long as it takes.
+    pub async fn grant(&self, snapshot: &ManagedSnapshot, role: Role, claim: Claim) -> Result<Resource> {
         {
             let mut held = self.held.lock().await;
             // What a step gave back when it had read everything is asked for again.
@@ -95,7 +114,7 @@ impl Keeper {
                 return Ok(known.resource.in_role(role));
             }
         }
-        let may_end = ours || self.options.revoke_active;
+        let may_end = claim == Claim::TornStep || self.options.revoke_active;
         // Asked now, because the list is older than that. A service that lets two be out would let us have ours; and its
         // end would end theirs.
         self.clear_the_way(&snapshot.id, may_end).await?;
@@ -124,6 +143,7 @@ impl Keeper {
             options: self.options,
             granted: Mutex::new(asked),
             place: place_of(&resource),
+            may_end: claim != Claim::Look || self.options.revoke_active,
             ended: AtomicBool::new(false),
             kept_on: AtomicBool::new(false),
         });
@@ -137,10 +157,15 @@ impl Keeper {
 
     /// Asks, and remembers that it was asked: whoever ends the run meanwhile, or gets no answer, may have got it.
     async fn begin(&self, id: &ArmId) -> CallResult<String> {
-        self.asked.lock().await.push(id.clone());
-        let result = self.arm.begin_get_access(id, self.options.duration).await;
+        let (arm, of, lasting) = (self.arm.clone(), id.clone(), self.options.duration);
+        let asking = tokio::spawn(async move { arm.begin_get_access(&of, lasting).await });
+        let gone =
+            CallError::of(CALL, Role::Manager, id, Cause::Broken("the request was given up".to_owned()));
+        let reply = asking.map(|reply| reply.unwrap_or(Err(gone))).boxed().shared();
+        self.asked.lock().await.push(Asked { id: id.clone(), reply: reply.clone() });
+        let result = reply.await;
         let is_certain = |error: &CallError| {
-            !error.may_be_done && error.status().is_some_and(|status| (400..500).contains(&status))
+            !error.may_be_done && !error.outcome_is_unknown() && !matches!(error.cause, Cause::Protocol(_))
         };
         if result.as_ref().is_err_and(is_certain) {
             self.forget(id).await;
@@ -166,7 +191,7 @@ impl Keeper {
     }
 
     async fn forget(&self, id: &ArmId) {
-        self.asked.lock().await.retain(|asked| asked != id);
+        self.asked.lock().await.retain(|asked| asked.id != *id);
     }
 
     /// Whether the snapshot is needed after the step that reads it now.
@@ -185,12 +210,18 @@ impl Keeper {
     /// by itself.
     pub async fn end_all(&self) -> Vec<ArmId> {
         let mut left = self.end_those(|_| true).await;
-        let asked = self.asked.lock().await.clone();
-        let ended = futures::future::join_all(asked.iter().map(|id| async {
-            match tokio::time::timeout(FAREWELL, self.arm.end_get_access(id)).await {
-                Ok(Ok(())) => self.forget(id).await,
-                Ok(Err(error)) if error.status() == Some(404) => self.forget(id).await,
-                _ => return Some(id.clone()),
+        let asked: Vec<_> =
+            self.asked.lock().await.iter().map(|asked| (asked.id.clone(), asked.reply.clone())).collect();
+        let ended = futures::future::join_all(asked.into_iter().map(|(id, reply)| async move {
+            // Its end first: what is ended before it is there stays.
+            let ending = async {
+                let _ = reply.await;
+                self.arm.end_get_access(&id).await
+            };
+            match tokio::time::timeout(FAREWELL, ending).await {
+                Ok(Ok(())) => self.forget(&id).await,
+                Ok(Err(error)) if error.status() == Some(404) => self.forget(&id).await,
+                _ => return Some(id),
             }
             None
         }));
@@ -251,6 +282,8 @@ struct Grant {
     granted: Mutex<Instant>,
     /// Where the snapshot is: another SAS must lead to the same place.
     place: (String, String),
+    /// Whether a SAS that is out may be ended for another one.
+    may_end: bool,
     ended: AtomicBool,
     /// Whether the next step needs it.
     kept_on: AtomicBool,
@@ -258,35 +291,9 @@ struct Grant {
 
 #[async_trait]
 impl Rights for Grant {
-    async fn renew(&self) -> CallResult<String> {
-        let mut granted = self.granted.lock().await;
-        let refuse = |why: &str| {
-            CallError::of("Snapshots Grant Access", Role::Manager, &self.id, Cause::Protocol(why.to_owned()))
-        };
-        if self.ended.load(Relaxed) {
-            return Err(refuse("the grant was ended by this run"));
-        }
-        let asked = Instant::now();
-        let url = match self.arm.begin_get_access(&self.id, self.options.duration).await {
-            Err(error) if error.status() == Some(409) => {
-                self.arm.end_get_access(&self.id).await?;
-                // Another 409 is somebody who does the same: the next refusal brings us back.
-                let again = self.arm.begin_get_access(&self.id, self.options.duration).await;
-                again.map_err(|error| match error.status() {
-                    Some(409) => CallError { cause: Cause::TokenRefresh(error.cause.to_string()), ..error },
-                    _ => error,
-                })?
-            }
-            other => other?,
-        };
-        *granted = asked;
-        let new = Resource::parse(Role::Source, &url, self.options.plain)
-            .map_err(|_| refuse("the new SAS is no URL of a blob"))?;
-        if self.place != place_of(&new) {
-            return Err(refuse("the new SAS leads to another blob than the one before"));
-        }
-        tracing::info!(snapshot = %self.id, "access renewed");
-        Ok(new.sas().expose().to_string())
+    async fn renew(self: Arc<Self>) -> CallResult<String> {
+        let gone = self.refusal("the renewal was given up");
+        tokio::spawn(async move { self.renew_now().await }).await.unwrap_or(Err(gone))
     }
 
     async fn finished(&self) {
@@ -297,6 +304,33 @@ impl Rights for Grant {
 }
 
 impl Grant {
+    async fn renew_now(&self) -> CallResult<String> {
+        let mut granted = self.granted.lock().await;
+        if self.ended.load(Relaxed) {
+            return Err(self.refusal("the grant was ended by this run"));
+        }
+        let asked = Instant::now();
+        let url = match self.arm.begin_get_access(&self.id, self.options.duration).await {
+            Err(error) if error.status() == Some(409) && self.may_end => {
+                self.arm.end_get_access(&self.id).await?;
+                self.arm.begin_get_access(&self.id, self.options.duration).await?
+            }
+            other => other?,
+        };
+        *granted = asked;
+        let new = Resource::parse(Role::Source, &url, self.options.plain)
+            .map_err(|_| self.refusal("the new SAS is no URL of a blob"))?;
+        if self.place != place_of(&new) {
+            return Err(self.refusal("the new SAS leads to another blob than the one before"));
+        }
+        tracing::info!(snapshot = %self.id, "access renewed");
+        Ok(new.sas().expose().to_string())
+    }
+
+    fn refusal(&self, why: &str) -> CallError {
+        CallError::of(CALL, Role::Manager, &self.id, Cause::Protocol(why.to_owned()))
+    }
+
     async fn end(&self) -> CallResult<()> {
         let _nobody_renews = self.granted.lock().await;
         if self.ended.load(Relaxed) {

@@ -79,10 +79,15 @@ impl Chain {
             let is_ours = match (&disk_unique_id, &snapshot.source_unique_id) {
                 (Some(ours), Some(theirs)) => same(ours, theirs),
                 (None, None) => true,
-                _ => false,
+                // One that is being made may not say yet of which disk.
+                (Some(_), None) => !snapshot.is_ready(),
+                (None, Some(_)) => false,
             };
             match obstacle(&snapshot, is_ours) {
-                None if snapshot.created.is_none() || snapshot.unique_id.is_none() => {
+                None if snapshot.created.is_none()
+                    || snapshot.unique_id.is_none()
+                    || snapshot.source_unique_id.is_none() != disk_unique_id.is_none() =>
+                {
                     being_made.push(snapshot);
                 }
                 None => snapshots.push(snapshot),

@@ -12,7 +12,7 @@ use crate::azure::{Client, PageBlob, Resource, Role, pace};
 use crate::base::lease::{Lease, LeaseOptions};
 use crate::base::marker::{Marker, State};
 use crate::base::{self, Look};
-use crate::chain::grants::Keeper;
+use crate::chain::grants::{Claim, Keeper};
 use crate::chain::outline::{At, Known, Outline, Planned, outline};
 use crate::chain::{Chain, Origin};
 use crate::dry_run::{measure, plan};
@@ -194,27 +194,42 @@ impl<'a> Run<'a> {
         // left is not what a living one uses.
         let blob = self.blob(&outlook.target)?;
         let settings = self.settings_of(outlook, planned);
-        let granting = async {
-            let guard = self.guard(outlook, &blob, settings.lease).await?;
-            let granted = self.grant(outlook, planned, true).await;
-            match (&granted, guard) {
-                (Ok(_), Some(guard)) => guard.hand_over(),
-                (Err(_), Some(guard)) => drop(tokio::time::timeout(base::FAREWELL, guard.release()).await),
-                (_, None) => {}
+        let too_early = || {
+            Error::new(
+                ErrorKind::Interrupted,
+                "begin the step",
+                "interrupted before the first byte was copied",
+            )
+            .next("run the same command again")
+        };
+        let guard = tokio::select! {
+            guard = self.guard(outlook, &blob, settings.lease) => guard?,
+            () = cancel.cancelled() => return Err(too_early()),
+        };
+        let lost = async {
+            match &guard {
+                Some(guard) => guard.lost().await,
+                None => std::future::pending().await,
             }
-            granted
         };
         let granted = tokio::select! {
-            granted = granting => granted?,
-            () = cancel.cancelled() => {
-                return Err(Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
-                    .next("run the same command again"));
-            }
+            granted = self.grant(outlook, planned, true) => granted,
+            _ = lost => Err(base::explain_lost(&blob, "the lease was lost while access was asked for").await),
+            () = cancel.cancelled() => Err(too_early()),
         };
-        self.keeper.keep_on(&planned.to.id, !is_last).await;
-        let step =
-            Step { target: outlook.target.clone(), origin: Some(origin(&outlook.chain, planned)), ..granted };
-        let report = replicate(&step, self.client, &settings, progress, cancel).await?;
+        let copied = async {
+            let granted = granted?;
+            self.keeper.keep_on(&planned.to.id, !is_last).await;
+            let origin = Some(origin(&outlook.chain, planned));
+            let step = Step { target: outlook.target.clone(), origin, ..granted };
+            replicate(&step, self.client, &settings, progress, cancel).await
+        };
+        let copied = copied.await;
+        if let Some(guard) = guard {
+            // Mostly it is given back already, and under another id.
+            drop(tokio::time::timeout(base::FAREWELL, guard.release()).await);
+        }
+        let report = copied?;
         if let Some(from) = &planned.from {
             self.keeper.end(&from.id).await;
         }
@@ -352,18 +367,21 @@ impl<'a> Run<'a> {
 
     /// Access to the snapshots of a step. Under the lease, what is out for a step that the base is in the middle of is
     /// what a dead run left.
-    async fn grant(&self, outlook: &Outlook, planned: &Planned, is_leased: bool) -> Result<Step> {
-        let is_ours = |snapshot: &ManagedSnapshot| match &outlook.at {
-            At::Torn { from, to } => {
-                is_leased && [Some(to), from.as_ref()].into_iter().flatten().any(|known| is(known, snapshot))
+    async fn grant(&self, outlook: &Outlook, planned: &Planned, is_step: bool) -> Result<Step> {
+        let claim = |snapshot: &ManagedSnapshot| match &outlook.at {
+            _ if !is_step => Claim::Look,
+            At::Torn { from, to }
+                if [Some(to), from.as_ref()].into_iter().flatten().any(|known| is(known, snapshot)) =>
+            {
+                Claim::TornStep
             }
-            At::Nothing | At::Clean(_) => false,
+            At::Torn { .. } | At::Nothing | At::Clean(_) => Claim::Step,
         };
         let previous = match &planned.from {
-            Some(from) => Some(self.keeper.grant(from, Role::Previous, is_ours(from)).await?),
+            Some(from) => Some(self.keeper.grant(from, Role::Previous, claim(from)).await?),
             None => None,
         };
-        let source = self.keeper.grant(&planned.to, Role::Source, is_ours(&planned.to)).await?;
+        let source = self.keeper.grant(&planned.to, Role::Source, claim(&planned.to)).await?;
         Ok(Step { source, previous, target: outlook.target.clone(), origin: None })
     }
 }

@@ -10,6 +10,7 @@ use crate::azure::arm::ManagedSnapshot;
 use crate::azure::{Caps, Endpoint, Pace, PageBlob, Resource, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::{self, Base, Look};
+use crate::chain::grants::Claim;
 use crate::chain::outline::{At, Known};
 use crate::chain::{Chain, SnapshotId};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,13 +111,13 @@ impl Run<'_> {
         });
         let mut is_this_disk = nearest.is_empty();
         for snapshot in nearest.into_iter().take(MOST_TRIED) {
-            let resource = self.keeper.grant(snapshot, Role::Source, false).await?;
+            let resource = self.keeper.grant(snapshot, Role::Source, Claim::Look).await?;
             let found = SnapshotId::of(&resource)?;
             self.keeper.end(&snapshot.id).await;
             if found.is(id, self.settings.across_hosts) {
                 return Ok(known(snapshot.unique_id.clone()));
             }
-            is_this_disk |= found.family() == id.family();
+            is_this_disk |= self.settings.across_hosts || found.family() == id.family();
         }
         if !is_this_disk {
             let why = format!(

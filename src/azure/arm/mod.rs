@@ -220,11 +220,7 @@ impl Arm {
         let first = self.repeat(&ask, Method::POST, &self.url(id, "/beginGetAccess"), Some(&body)).await?;
         let result = match operation::find_sas(&first.body) {
             Some(sas) => return Ok(sas),
-            // Accepted: the SAS may be there, even if its end is not seen.
-            None => self
-                .finish(&ask, first, PATIENCE)
-                .await
-                .map_err(|error| CallError { may_be_done: true, ..error })?,
+            None => self.finish(&ask, first, PATIENCE).await?,
         };
         operation::find_sas(&result)
             .ok_or_else(|| self.error(&ask, Cause::Protocol("it succeeded, and brought no SAS".to_owned())))
@@ -284,8 +280,8 @@ impl Arm {
             .run(|| async {
                 // A poll may carry the end of its operation under a status code that says otherwise.
                 let reply = self.send_once(ask, Method::GET, &url, None).await?;
-                let says_enough = reply.body.get("status").is_some_and(Value::is_string)
-                    || operation::find_sas(&reply.body).is_some();
+                let says_enough =
+                    operation::has_known_status(&reply.body) || operation::find_sas(&reply.body).is_some();
                 if reply.status < 500 && says_enough { Ok(reply) } else { self.succeeded(ask, reply) }
             })
             .await

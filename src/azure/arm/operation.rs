@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Arm, Ask, Reply};
-use crate::azure::failure::{CallResult, Cause};
+use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pace;
 use crate::azure::reply::ServiceReply;
 
@@ -53,13 +53,20 @@ impl Arm {
         loop {
             if Instant::now() + poll.wait > deadline {
                 let why = format!("the operation was not finished after {} s", patience.as_secs());
-                return Err(self.error(ask, Cause::Broken(why)));
+                return Err(unseen(self.error(ask, Cause::Broken(why))));
             }
             pace::pause(poll.wait).await;
-            let reply = self.poll(ask, &poll.url).await?;
+            let reply = self.poll(ask, &poll.url).await.map_err(unseen)?;
             match self.judge(ask, reply, poll)? {
                 Step::Done(value) => return Ok(value),
-                Step::Fetch(url) => return Ok(self.poll(ask, &url).await?.body),
+                // It succeeded: that its result is not shown is no failure of those who do not need one.
+                Step::Fetch(url) => {
+                    return match self.poll(ask, &url).await {
+                        Ok(reply) => Ok(reply.body),
+                        Err(error) if error.status() == Some(404) => Ok(Value::Null),
+                        Err(error) => Err(unseen(error)),
+                    };
+                }
                 Step::Wait(next) => poll = next,
             }
         }
@@ -79,6 +86,9 @@ impl Arm {
             }),
             "failed" | "canceled" => {
                 Err(self.error(ask, Cause::Service(Box::new(failure(&reply.body, &status)))))
+            }
+            "" if reply.body.get("error").is_some_and(|error| !error.is_null()) => {
+                Err(self.error(ask, Cause::Service(Box::new(failure(&reply.body, "failed")))))
             }
             // Without a word on its status: the result itself, or nothing yet.
             "" if reply.status == 200 && !reply.body.is_null() => Ok(Step::Done(reply.body)),
@@ -124,8 +134,21 @@ fn failure(body: &Value, status: &str) -> ServiceReply {
     }
 }
 
+/// Accepted, and its end was not seen: it may be done all the same.
+fn unseen(error: CallError) -> CallError {
+    CallError { may_be_done: true, ..error }
+}
+
 fn protocol(why: &str) -> Cause {
     Cause::Protocol(why.to_owned())
+}
+
+/// Whether a reply is the document of an operation, whatever its status code says.
+pub(super) fn has_known_status(body: &Value) -> bool {
+    const KNOWN: [&str; 7] =
+        ["InProgress", "Running", "ResolvingDNS", "Succeeded", "Failed", "Canceled", "Accepted"];
+    let status = body.get("status").and_then(Value::as_str);
+    status.is_some_and(|status| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(status)))
 }
 
 /// The SAS in a reply, wherever it stands and however it is spelled (`accessSAS`, `accessSas`).
