@@ -68,7 +68,7 @@ pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationTo
     output.line("\nsnapferry sync  copies the chain, and is killed in its middle")?;
     let killed = stage.run_and_kill(cancel).await?;
     output.line(if killed {
-        "killed          the base blob says that it is torn; a minute passes, and the dead writer's lease lapses\n"
+        "killed          the base blob says that it is torn; the emulated clock is moved on by a minute, and the dead writer's lease lapses\n"
     } else {
         "not killed      it was done before that\n"
     })?;
