@@ -1,155 +1,20 @@
-//! The ways out of a torn base blob: back to its last point, and anew with a full copy. Whatever is interrupted, and
+//! The way out of a torn base blob: back to its last point. Whatever is interrupted, and
 //! wherever, base and points end byte for byte equal to snapshots.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod scene;
 mod world;
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use futures::future::LocalBoxFuture;
 use proptest::prelude::*;
 use reqwest::Method;
-use snapferry::azure::Role;
-use snapferry::progress::Progress;
-use snapferry::replicate::replicate;
-use snapferry::rollback::{RollbackReport, rollback};
-use snapferry::step::{Report, Step};
-use snapferry::{ErrorKind, Result};
+use scene::{CHUNK, LEASE_LAPSES, Scene, ask, copying, interrupted, roll_back, rolling_back, small_chunks};
+use snapferry::ErrorKind;
 use snapferry_emulator::{Call, Config, Disk, DiskSnapshot, Fault, FaultKind};
-use tokio_util::sync::CancellationToken;
-use world::{MIB, World, assert_same_bytes, noise, output, raw, snapferry, text, url};
-
-const LEASE_LAPSES: Duration = Duration::from_secs(61);
-const CHUNK: u64 = 64 << 10;
-
-/// Two snapshots of a disk, and a base blob that is clean at the first.
-struct Scene {
-    world: World,
-    disk: Disk,
-    first: DiskSnapshot,
-    second: DiskSnapshot,
-    point: Report,
-}
-
-impl Scene {
-    async fn new(grow: bool) -> Self {
-        let mut world = World::new().await;
-        small_chunks(&mut world);
-        let disk = world.disk(8 * MIB);
-        disk.write(0, &noise(1, 3 * MIB)).unwrap();
-        let first = disk.snapshot();
-        let point = world.copy(&first, None).await.unwrap();
-        disk.write(MIB, &noise(2, MIB)).unwrap();
-        disk.clear(0, MIB / 2).unwrap();
-        disk.write(5 * MIB, &noise(3, MIB)).unwrap();
-        disk.write(7 * MIB, &vec![0; 1 << 17]).unwrap();
-        if grow {
-            disk.grow(12 * MIB).unwrap();
-            disk.write(8 * MIB - 1024, &noise(4, MIB)).unwrap();
-        }
-        let second = disk.snapshot();
-        Self { world, disk, first, second, point }
-    }
-
-    /// With one chunk at a time, what is written before an interruption is always the same.
-    fn one_by_one(mut self) -> Self {
-        self.world.settings.copy.concurrency = 1;
-        self
-    }
-
-    /// The step from the first snapshot to the second, ended after that many page writes.
-    async fn tear(&self, writes: u64) {
-        let step = self.world.step(&self.second, Some(&self.first));
-        let torn = interrupted(&self.world, Call::PutPage, writes, copying(&self.world, &step)).await;
-        assert_eq!(torn.unwrap_err().kind(), ErrorKind::Interrupted);
-        assert_eq!(self.world.state().as_deref(), Some("applying"));
-    }
-
-    fn base_equals(&self, snapshot: &DiskSnapshot) -> bool {
-        let base = self.world.base(None).unwrap();
-        base.len() == snapshot.len() && base.read(0, base.len()) == snapshot.read(0, snapshot.len())
-    }
-
-    /// The base equals the first snapshot, says so, and the next difference from there is right.
-    async fn assert_back_and_usable(&self) {
-        assert_same_bytes(&self.world.base(None).unwrap(), &self.first);
-        let metadata = self.world.base(None).unwrap().metadata().clone();
-        assert_eq!(metadata["snapferry_state"], "clean");
-        assert_eq!(metadata["snapferry_point"], self.point.point.point);
-        assert!(!metadata.contains_key("snapferry_last_point"));
-        self.world.assert_identical(&self.point, &self.first);
-        self.disk.write(2 * MIB, &noise(9, MIB)).unwrap();
-        let third = self.disk.snapshot();
-        let next = self.world.copy(&third, Some(&self.first)).await.unwrap();
-        self.world.assert_identical(&next, &third);
-        self.world.assert_identical(&self.point, &self.first);
-    }
-}
-
-fn small_chunks(world: &mut World) {
-    world.settings.plan.chunk = CHUNK;
-    world.settings.plan.join_gap = 0;
-    world.settings.copy.grace = Duration::from_millis(20);
-}
-
-/// Does work, and cancels it when that many requests of `call` are through: the next ones are held up. Gives the result,
-/// which may be a success where there were not so many.
-async fn interrupted<T, F>(
-    world: &World,
-    call: Call,
-    requests: u64,
-    work: impl FnOnce(CancellationToken) -> F,
-) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let faults = world.target.faults();
-    let before = faults.fired();
-    let held_up = FaultKind::Stall { lasting: Duration::from_mins(1) };
-    faults.add(Fault::new(held_up).on(call).skip(requests).always());
-    let cancel = CancellationToken::new();
-    let watch = async {
-        while faults.fired() == before {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        cancel.cancel();
-        std::future::pending::<()>().await;
-    };
-    let result = tokio::select! {
-        result = work(cancel.clone()) => result,
-        () = watch => unreachable!(),
-    };
-    faults.clear();
-    result
-}
-
-fn copying<'a>(
-    world: &'a World,
-    step: &'a Step,
-) -> impl FnOnce(CancellationToken) -> LocalBoxFuture<'a, Result<Report>> {
-    move |cancel| {
-        Box::pin(async move {
-            replicate(step, &world.client, &world.settings, &Progress::default(), &cancel).await
-        })
-    }
-}
-
-fn rolling_back<'a>(
-    world: &'a World,
-) -> impl FnOnce(CancellationToken) -> LocalBoxFuture<'a, Result<RollbackReport>> {
-    move |cancel| {
-        Box::pin(async move {
-            let target = url(Role::Target, &world.target_url());
-            rollback(&target, &world.client, &world.settings, &Progress::default(), &cancel).await
-        })
-    }
-}
-
-async fn roll_back(world: &World) -> Result<RollbackReport> {
-    rolling_back(world)(CancellationToken::new()).await
-}
+use world::{MIB, World, assert_same_bytes, noise, raw, snapferry};
 
 #[tokio::test]
 async fn a_step_that_was_given_up_anywhere_is_rolled_back() {
@@ -315,13 +180,6 @@ async fn kill_in_the_middle(world: &World) {
     panic!("the rollback never wrote");
 }
 
-async fn ask(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = snapferry();
-    command.args(arguments).env("SNAPFERRY_TARGET", world.target_url());
-    let run = output(command).await;
-    (run.status.code(), text(&run.stdout), text(&run.stderr))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_whole_is_left_alone_and_what_is_written_is_sealed() {
     let scene = Scene::new(false).await;
@@ -442,117 +300,6 @@ async fn a_service_without_differences_is_rolled_back_by_reading_everything() {
     scene.world.target.faults().clear();
     assert_eq!(back.unwrap().outcome, "rolled-back");
     scene.assert_back_and_usable().await;
-}
-
-#[tokio::test]
-async fn a_full_copy_takes_the_place_of_what_a_base_holds_and_its_points_stay() {
-    for torn in [false, true] {
-        for writes in [None, Some(0), Some(7), Some(30)] {
-            let mut scene = Scene::new(true).await.one_by_one();
-            if torn {
-                scene.tear(12).await;
-            }
-            scene.disk.clear(0, 2 * MIB).unwrap();
-            let third = scene.disk.snapshot();
-            let refused = scene.world.copy(&third, None).await.unwrap_err();
-            let expected = if torn { ErrorKind::BaseNotClean } else { ErrorKind::TargetExists };
-            assert_eq!(refused.kind(), expected, "it must be asked for");
-            scene.world.settings.rebase = true;
-            let step = scene.world.step(&third, None);
-            if let Some(writes) = writes {
-                let ended =
-                    interrupted(&scene.world, Call::PutPage, writes, copying(&scene.world, &step)).await;
-                assert_eq!(ended.unwrap_err().kind(), ErrorKind::Interrupted);
-                assert_eq!(scene.world.state().as_deref(), Some("applying"));
-                scene.world.assert_identical(&scene.point, &scene.first);
-            }
-            // What was begun needs not be asked for again.
-            scene.world.settings.rebase = writes.is_none();
-            let report = scene.world.run(&step).await.unwrap();
-            assert_eq!(report.resumed_from.is_some(), writes.is_some_and(|writes| writes > 0));
-            scene.world.assert_identical(&report, &third);
-            assert_same_bytes(&scene.world.base(None).unwrap(), &third);
-            scene.world.assert_identical(&scene.point, &scene.first);
-            scene.world.settings.rebase = false;
-            scene.disk.write(3 * MIB, &noise(7, MIB)).unwrap();
-            let fourth = scene.disk.snapshot();
-            let next = scene.world.copy(&fourth, Some(&third)).await.unwrap();
-            scene.world.assert_identical(&next, &fourth);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_way_out_is_told() {
-    let mut scene = Scene::new(false).await;
-    let third = scene.disk.snapshot();
-    let sources = ["--source", &third.grant()];
-    let (code, shown, _) =
-        ask(&scene.world, &[&["copy", "--dry-run", "--rebase"], &sources[..]].concat()).await;
-    assert!(code == Some(0) && shown.contains("copy in full over what the base blob holds"), "{shown}");
-    assert_eq!(scene.world.state().as_deref(), Some("clean"));
-
-    scene.world.settings.rebase = true;
-    let step = scene.world.step(&third, None);
-    assert!(interrupted(&scene.world, Call::PutPage, 3, copying(&scene.world, &step)).await.is_err());
-    scene.world.settings.rebase = false;
-    let refused = scene.world.copy(&scene.second, Some(&scene.first)).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::BaseNotClean);
-    assert!(refused.advice().unwrap().contains("snapferry rollback --target"), "{:?}", refused.advice());
-    let (code, shown, told) = ask(&scene.world, &["rollback", "--quiet"]).await;
-    assert_eq!(code, Some(0), "{told}");
-    assert!(shown.contains("gave up") && shown.contains(&scene.point.point.point), "{shown}");
-    scene.assert_back_and_usable().await;
-}
-
-/// A first full copy that was given up holds no point: another snapshot takes its place.
-#[tokio::test]
-async fn a_torn_first_copy_is_replaced_by_a_rebase() {
-    let mut world = World::new().await;
-    small_chunks(&mut world);
-    let disk = world.disk(8 * MIB);
-    disk.write(0, &noise(1, 3 * MIB)).unwrap();
-    let first = disk.snapshot();
-    let step = world.step(&first, None);
-    assert!(interrupted(&world, Call::PutPage, 9, copying(&world, &step)).await.is_err());
-    disk.clear(0, 2 * MIB).unwrap();
-    let second = disk.snapshot();
-    world.settings.rebase = true;
-    let report = world.copy(&second, None).await.unwrap();
-    world.assert_identical(&report, &second);
-    assert_eq!((world.points(), world.state().as_deref()), (1, Some("clean")));
-}
-
-#[tokio::test]
-async fn an_interrupted_rebase_is_rolled_back_to_the_old_point() {
-    for torn in [false, true] {
-        for (call, requests) in [(Call::ClearPages, 0), (Call::PutPage, 0), (Call::PutPage, 20)] {
-            let mut scene = Scene::new(true).await;
-            if torn {
-                scene.tear(12).await;
-            }
-            scene.disk.clear(MIB, 2 * MIB).unwrap();
-            let third = scene.disk.snapshot();
-            scene.world.settings.rebase = true;
-            let step = scene.world.step(&third, None);
-            // A clear that is held up holds everything up: there is nobody to ask.
-            let ended = tokio::time::timeout(
-                Duration::from_secs(2),
-                interrupted(&scene.world, call, requests, copying(&scene.world, &step)),
-            )
-            .await;
-            scene.world.target.faults().clear();
-            if let Ok(ended) = ended {
-                assert_eq!(ended.unwrap_err().kind(), ErrorKind::Interrupted);
-            } else {
-                scene.world.target.advance_clock(LEASE_LAPSES);
-            }
-            scene.world.settings.rebase = false;
-            let back = roll_back(&scene.world).await.unwrap();
-            assert_eq!((back.outcome, &back.point.point), ("rolled-back", &scene.point.point.point));
-            scene.assert_back_and_usable().await;
-        }
-    }
 }
 
 #[tokio::test]
