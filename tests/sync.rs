@@ -270,6 +270,12 @@ async fn a_target_that_is_throttled_slows_a_chain_and_does_not_break_it() {
     world.assert_points(&all(&snapshots));
 }
 
+async fn until_told(heard: &Heard, wanted: &str) {
+    while !heard.0.lock().unwrap().iter().any(|line| line == wanted) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_that_is_not_whole_is_waited_for() {
     let world = World::new().await;
@@ -278,9 +284,7 @@ async fn a_snapshot_that_is_not_whole_is_waited_for() {
     let heard = Heard::default();
     let job = world.job(&disk);
     let (report, ()) = tokio::join!(world.sync_telling(&job, &heard), async {
-        while !heard.0.lock().unwrap().iter().any(|line| line == "waits disk-2") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_told(&heard, "waits disk-2").await;
         assert_eq!(world.points(), 1, "nothing passes it");
         snapshots[1].set_completion(100.0);
     });
@@ -358,9 +362,7 @@ async fn a_snapshot_that_is_deleted_while_it_is_waited_for_is_passed_over() {
     let heard = Heard::default();
     let job = world.job(&disk);
     let (report, ()) = tokio::join!(world.sync_telling(&job, &heard), async {
-        while !heard.0.lock().unwrap().iter().any(|line| line == "waits disk-2") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_told(&heard, "waits disk-2").await;
         snapshots[1].delete();
     });
     assert_eq!(report.unwrap().steps.len(), 2);

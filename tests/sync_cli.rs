@@ -120,34 +120,43 @@ async fn a_watch_copies_what_appears_and_ends_cleanly() {
         .args(["--watch", "1s", "--quiet", "--output", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = watch.spawn().unwrap();
-    let id = child.id().to_string();
+    let mut child = watch.spawn().unwrap();
+    let mut rounds = documents(child.stdout.take().unwrap());
     for count in 1..=3 {
-        while world.base(None).is_none()
-            || world.points() < count
-            || world.state().as_deref() != Some("clean")
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        // Told, and not only sealed: it is between two rounds then.
+        let mut sealed = 0;
+        while sealed == 0 {
+            let round = rounds.recv().await.expect("it goes on");
+            sealed = round["steps"].as_array().map_or(0, Vec::len);
         }
+        assert_eq!(sealed, 1, "one snapshot came since the round before");
         if count < 3 {
             // What passes by itself is no reason to end.
             let held = snapferry_emulator::FaultKind::InternalError;
             world.target.faults().add(snapferry_emulator::Fault::new(held).on(Call::PutPage));
-            disk.write(0, &noise(count as u64 + 50, MIB)).unwrap();
+            disk.write(0, &noise(count + 50, MIB)).unwrap();
             snapshots.push(disk.snapshot());
         }
     }
-    let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert!(matches!(ended.status.code(), Some(0 | 130)), "{:?}: {}", ended.status, text(&ended.stderr));
     world.assert_points(&snapshots.iter().collect::<Vec<_>>());
-    let rounds: Vec<Value> = text(&ended.stdout)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a document a line"))
-        .collect();
-    let sealed: usize = rounds.iter().filter_map(|round| round["steps"].as_array()).map(Vec::len).sum();
-    assert_eq!(sealed, 3);
+}
+
+/// The documents that a watch prints, one a line.
+fn documents(stdout: std::process::ChildStdout) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
+    let (sender, documents) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)) {
+            let document = serde_json::from_str(&line.unwrap()).expect("a document a line");
+            if sender.send(document).is_err() {
+                return;
+            }
+        }
+    });
+    documents
 }
 
 #[tokio::test(flavor = "multi_thread")]

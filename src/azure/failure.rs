@@ -265,9 +265,12 @@ fn action_for(call: &str) -> Option<&'static str> {
 fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let message = if let Cause::Service(reply) = &error.cause { reply.message.as_str() } else { "" };
     Some(match (kind, action_of(message).or(action_for(error.call))) {
-        (ErrorKind::PermissionMissing, Some(action)) => format!(
-            "the signed-in identity lacks the action {action}: the role Disk Snapshot Contributor on the resource group has it; az login --identity, or --login-type, signs in as somebody else"
-        ),
+        (ErrorKind::PermissionMissing, Some(action)) => {
+            let role = if action.ends_with("/read") { "Reader" } else { "Disk Snapshot Contributor" };
+            format!(
+                "the signed-in identity lacks the action {action}: the role {role} on the resource group has it; --login-type signs in as somebody else"
+            )
+        }
         (ErrorKind::AccessDenied, _) => {
             "sign in again: az login, or choose another identity with --login-type".to_owned()
         }

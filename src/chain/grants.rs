@@ -129,14 +129,8 @@ impl Keeper {
             }
             other => other?,
         };
-        let resource = match Resource::parse(role, &url, self.options.plain) {
-            Ok(resource) => resource,
-            Err(error) => {
-                // Nobody can read by it, so nobody need: as far as possible.
-                let _ = self.arm.end_get_access(&snapshot.id).await;
-                return Err(error);
-            }
-        };
+        // A URL that nobody can read by stays among what was asked for, and is ended with that.
+        let resource = Resource::parse(role, &url, self.options.plain)?;
         let grant = Arc::new(Grant {
             arm: self.arm.clone(),
             id: snapshot.id.clone(),

@@ -33,7 +33,8 @@ Kill it anywhere: the same command, on any machine, goes on. In a scheduler run 
 --watch. The snapshot named under \"keep\" must stay at the source: without it the next difference cannot be made.
 
 Rights: Microsoft.Compute/snapshots/read, .../beginGetAccess/action, .../endGetAccess/action and
-Microsoft.Compute/disks/read (the role Disk Snapshot Contributor has them), and at the target those of copy.
+Microsoft.Compute/disks/read (the roles Reader and Disk Snapshot Contributor have them), and at the target those of
+copy.
 
 Examples:
   snapferry sync --disk $(az disk show -g prod -n web-1 --query id -o tsv) \\

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::managed::quote::posix;
 use crate::progress::Progress;
 use crate::replicate::replicate;
-use crate::rollback::{RollbackReport, rollback};
+use crate::rollback::rollback;
 use crate::step::{PlanReport, Report, Settings, Step};
 
 /// How often a snapshot may be deleted under a run before that is no accident.
@@ -71,16 +71,7 @@ impl<'a> Run<'a> {
                 (Some((next, rest)), _) => {
                     witness.begins(next, &progress);
                     let is_last = rest.is_empty() && waiting.is_none();
-                    let done = match self.step(&outlook, next, is_last, &progress, cancel).await {
-                        // What somebody else wrote to stands in the way of every difference.
-                        Err(error) if error.kind() == ErrorKind::BaseModified && self.job.wanted.rebase => {
-                            tracing::warn!(%error, "beginning anew");
-                            let anew = Planned { from: None, rebase: true, ..next.clone() };
-                            self.step(&outlook, &anew, is_last, &progress, cancel).await
-                        }
-                        done => done,
-                    };
-                    match done {
+                    match self.step_or_anew(&outlook, next, is_last, &progress, cancel).await {
                         Ok(report) => {
                             witness.sealed(next, &report);
                             steps.push(report);
@@ -139,10 +130,16 @@ impl<'a> Run<'a> {
         warnings
     }
 
-    /// Looks, and changes nothing: a seal that waits to be finished, or a torn base, is only told.
-    pub(super) async fn look_only(&self) -> Result<Outlook> {
+    /// The disk's snapshots, and the base blob that is theirs.
+    async fn find(&self) -> Result<(Chain, Resource)> {
         let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
         let target = self.job.destination.blob(&chain.blob_name())?;
+        Ok((chain, target))
+    }
+
+    /// Looks, and changes nothing: a seal that waits to be finished, or a torn base, is only told.
+    pub(super) async fn look_only(&self) -> Result<Outlook> {
+        let (chain, target) = self.find().await?;
         let blob = self.blob(&target)?;
         let look = base::look(&blob).await?;
         if look.is_leased() {
@@ -165,11 +162,10 @@ impl<'a> Run<'a> {
     /// Looks at the disk and the base blob, and says what is to be done. A seal that a crash interrupted is
     /// finished first, and a torn base is rolled back if the job says so.
     pub(super) async fn look(&self, progress: &Progress, cancel: &CancellationToken) -> Result<Outlook> {
-        let chain = Chain::load(self.arm, &self.job.disk, self.job.scope.as_ref()).await?;
-        let target = self.job.destination.blob(&chain.blob_name())?;
+        let (chain, target) = self.find().await?;
         let mut at = self.stand(&chain, &target).await?;
         if let Some(torn) = &at.torn_to_be_undone(&chain, self.job.roll_back) {
-            let report = self.roll_back(&target, progress, cancel).await?;
+            let report = rollback(&target, self.client, self.settings, progress, cancel).await?;
             tracing::warn!(
                 step = torn,
                 point = report.point.point,
@@ -179,6 +175,26 @@ impl<'a> Run<'a> {
         }
         let outline = outline(&chain, &at, &self.job.wanted)?;
         Ok(Outlook { chain, target, at, outline, waits_for_seal: false, measured: None })
+    }
+
+    /// Does a step, or, where somebody else's writes stand in the way of every difference and the job says so, begins
+    /// anew with the snapshot that it leads to.
+    async fn step_or_anew(
+        &self,
+        outlook: &Outlook,
+        planned: &Planned,
+        is_last: bool,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Report> {
+        match self.step(outlook, planned, is_last, progress, cancel).await {
+            Err(error) if error.kind() == ErrorKind::BaseModified && self.job.wanted.rebase => {
+                tracing::warn!(%error, "beginning anew");
+                let anew = Planned { from: None, rebase: true, ..planned.clone() };
+                self.step(outlook, &anew, is_last, progress, cancel).await
+            }
+            done => done,
+        }
     }
 
     /// Does one step of the outline. `is_last` tells that nothing follows, so that no grant need stay.
@@ -217,14 +233,14 @@ impl<'a> Run<'a> {
             _ = lost => Err(base::explain_lost(&blob, "the lease was lost while access was asked for").await),
             () = cancel.cancelled() => Err(too_early()),
         };
-        let copied = async {
-            let granted = granted?;
-            self.keeper.keep_on(&planned.to.id, !is_last).await;
-            let origin = Some(origin(&outlook.chain, planned));
-            let step = Step { target: outlook.target.clone(), origin, ..granted };
-            replicate(&step, self.client, &settings, progress, cancel).await
+        let copied = match granted {
+            Ok(granted) => {
+                self.keeper.keep_on(&planned.to.id, !is_last).await;
+                let step = Step { origin: Some(origin(&outlook.chain, planned)), ..granted };
+                replicate(&step, self.client, &settings, progress, cancel).await
+            }
+            Err(error) => Err(error),
         };
-        let copied = copied.await;
         if let Some(guard) = guard {
             // Mostly it is given back already, and under another id.
             drop(tokio::time::timeout(base::FAREWELL, guard.release()).await);
@@ -256,16 +272,6 @@ impl<'a> Run<'a> {
             self.keeper.end(&from.id).await;
         }
         measured
-    }
-
-    /// Puts a torn base blob back to its last point.
-    pub(super) async fn roll_back(
-        &self,
-        target: &Resource,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<RollbackReport> {
-        rollback(target, self.client, self.settings, progress, cancel).await
     }
 
     /// Whether a step failed because one of its snapshots is gone: then everything is to be looked at again.

@@ -218,10 +218,7 @@ impl Arm {
         let ask = Ask { call: "Snapshots Grant Access", on: id };
         let body = json!({ "access": "Read", "durationInSeconds": duration.as_secs(), "fileFormat": "VHD" });
         let first = self.repeat(&ask, Method::POST, &self.url(id, "/beginGetAccess"), Some(&body)).await?;
-        let result = match operation::find_sas(&first.body) {
-            Some(sas) => return Ok(sas),
-            None => self.finish(&ask, first, PATIENCE).await?,
-        };
+        let result = self.finish(&ask, first, PATIENCE).await?;
         operation::find_sas(&result)
             .ok_or_else(|| self.error(&ask, Cause::Protocol("it succeeded, and brought no SAS".to_owned())))
     }

@@ -39,6 +39,9 @@ enum Step {
 impl Arm {
     /// Follows an operation to its end, for at most `patience`.
     pub(super) async fn finish(&self, ask: &Ask<'_>, first: Reply, patience: Duration) -> CallResult<Value> {
+        if find_sas(&first.body).is_some() {
+            return Ok(first.body);
+        }
         let deadline = Instant::now() + patience;
         let Some(mut poll) = first_poll(&first) else {
             return match first.status {
@@ -47,9 +50,6 @@ impl Arm {
                 _ => Ok(first.body),
             };
         };
-        if let Some(sas) = find_sas(&first.body) {
-            return Ok(Value::String(sas));
-        }
         loop {
             if Instant::now() + poll.wait > deadline {
                 let why = format!("the operation was not finished after {} s", patience.as_secs());
