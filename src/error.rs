@@ -60,6 +60,10 @@ pub enum ErrorKind {
     Refused,
     /// A SAS is out for a snapshot that is to be read, and it may be somebody else's.
     SasOut,
+    /// Two images that should be equal are not: a point and its source or record.
+    Differs,
+    /// A disk, device or file cannot be restored to as it is: its size, its state, its kind.
+    TargetUnsuitable,
     /// Ended by the user.
     Interrupted,
 }
@@ -77,7 +81,7 @@ pub enum Remedy {
 
 impl ErrorKind {
     /// Every kind, in the order of the exit codes.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Internal,
         Self::Usage,
         Self::AccessDenied,
@@ -103,6 +107,8 @@ impl ErrorKind {
         Self::Insecure,
         Self::Refused,
         Self::SasOut,
+        Self::Differs,
+        Self::TargetUnsuitable,
         Self::Interrupted,
     ];
 
@@ -134,6 +140,8 @@ impl ErrorKind {
             Self::Insecure => 23,
             Self::Refused => 24,
             Self::SasOut => 25,
+            Self::Differs => 26,
+            Self::TargetUnsuitable => 27,
             Self::Interrupted => 130,
         }
     }
@@ -166,6 +174,8 @@ impl ErrorKind {
             Self::Insecure => "insecure",
             Self::Refused => "refused",
             Self::SasOut => "sas-out",
+            Self::Differs => "differs",
+            Self::TargetUnsuitable => "target-unsuitable",
             Self::Interrupted => "interrupted",
         }
     }
@@ -206,10 +216,10 @@ impl Remedy {
 }
 
 /// An error with everything that is known about it. It never holds a SAS, a key or a token.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
     kind: ErrorKind,
     tried: String,

@@ -27,6 +27,8 @@ pub enum Cause {
     Token(String),
     /// No new token could be had where there was one before.
     TokenRefresh(String),
+    /// No call at all: this machine's own disk, in the place of a blob.
+    Local(Box<Error>),
 }
 
 /// One call that failed, after as many attempts as its budget allowed.
@@ -75,7 +77,7 @@ impl CallError {
                 Class::Passes
             }
             Cause::Protocol(_) => Class::Bug,
-            Cause::Token(_) => Class::NeedsUser,
+            Cause::Token(_) | Cause::Local(_) => Class::NeedsUser,
             Cause::Service(reply) => reply.class(),
         }
     }
@@ -97,7 +99,11 @@ impl CallError {
         match &self.cause {
             Cause::Service(reply) => reply.status >= 500 && reply.status != 503,
             Cause::Broken(_) | Cause::Corrupt(_) => true,
-            Cause::Connect(_) | Cause::Protocol(_) | Cause::Token(_) | Cause::TokenRefresh(_) => false,
+            Cause::Connect(_)
+            | Cause::Protocol(_)
+            | Cause::Token(_)
+            | Cause::TokenRefresh(_)
+            | Cause::Local(_) => false,
         }
     }
 
@@ -163,6 +169,7 @@ impl fmt::Display for Cause {
             Self::Corrupt(why) => write!(f, "bytes were changed on the way: {why}"),
             Self::Protocol(why) => write!(f, "the reply is not what the protocol allows: {why}"),
             Self::Token(why) | Self::TokenRefresh(why) => write!(f, "no token: {why}"),
+            Self::Local(error) => write!(f, "{error}"),
         }
     }
 }
@@ -184,6 +191,7 @@ impl From<CallError> for Error {
             Cause::Corrupt(_) => ErrorKind::Corruption,
             Cause::Protocol(_) => ErrorKind::Protocol,
             Cause::Token(_) => ErrorKind::AccessDenied,
+            Cause::Local(error) => return (**error).clone(),
         };
         let again =
             if error.attempts > 1 { format!(" ({} attempts)", error.attempts) } else { String::new() };

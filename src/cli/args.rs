@@ -112,7 +112,8 @@ checkpoint, on any machine; after success it finds that nothing is left to do.
 Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 5 not found, 6 source unsuitable,
 7 too large, 8 growth across 4 TiB, 9 snapshot order, 10 different families, 11 base missing, 12 base not clean,
 13 base elsewhere, 14 base size mismatch, 15 base modified, 16 target exists, 17 lease held, 18 lease lost,
-19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 24 refused, 25 sas out, 130 interrupted.";
+19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 24 refused, 25 sas out, 26 differs,
+27 target unsuitable, 130 interrupted.";
 
 const ROLLBACK_HELP: &str = "\
 A step that was begun and shall not be finished leaves the base blob between two snapshots. Rollback copies back from
