@@ -54,7 +54,7 @@ pub async fn measure(
 
 async fn total(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Result<Totals> {
     let mut listing = start_listing(survey, from, settings, progress);
-    let mut planner = Planner::new(settings.plan);
+    let mut planner = Planner::new(settings.plan, survey.source.length);
     let mut chunks = Vec::new();
     loop {
         match listing.next().await {

@@ -4,9 +4,12 @@
 //! data extents become one chunk when the gap between them costs less than a request. The gap's bytes are read
 //! from the source too. That is safe exactly because the base blob is clean at the previous snapshot: what the
 //! diff does not name is equal in both. A clear extent is never joined to anything.
+//!
+//! Chunks begin and end at the edges of leaves, for the same reason as safely (see [`crate::leaf`]).
 
 use crate::azure::LARGEST_CHUNK;
-use crate::range::{Extent, ExtentKind, PAGE, PageRange};
+use crate::leaf::{Aligner, LEAF};
+use crate::range::{Extent, ExtentKind, PageRange};
 
 /// A clear is one request whatever its length; longer ones are split so that none runs into a time-out.
 const LARGEST_CLEAR: u64 = 16 << 30;
@@ -14,7 +17,7 @@ const LARGEST_CLEAR: u64 = 16 << 30;
 /// How extents are cut and joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Longest data chunk in bytes: a multiple of [`PAGE`], at most [`LARGEST_CHUNK`].
+    /// Longest data chunk in bytes: a multiple of [`LEAF`], at most [`LARGEST_CHUNK`].
     pub chunk: u64,
     /// Widest gap, in bytes, over which two data extents are joined.
     pub join_gap: u64,
@@ -33,7 +36,7 @@ pub struct Chunk {
     pub range: PageRange,
     /// Copied or cleared.
     pub kind: ExtentKind,
-    /// Bytes of the range that the page list named; the rest are joined gaps.
+    /// Bytes of the range that the page list named; the rest are joined gaps and the rest of leaves.
     pub changed: u64,
 }
 
@@ -48,7 +51,7 @@ pub struct Totals {
     pub bytes_changed: u64,
     /// Bytes in clear extents.
     pub bytes_cleared: u64,
-    /// Bytes of the gaps that joining adds to what is read.
+    /// Bytes that were not named and are read along: joined gaps, and the rest of leaves that changed in part.
     pub bytes_joined: u64,
     /// Chunks with data.
     pub data_chunks: u64,
@@ -93,23 +96,40 @@ impl Totals {
 #[derive(Debug)]
 pub struct Planner {
     options: PlanOptions,
+    aligner: Aligner,
     open: Option<Chunk>,
     totals: Totals,
 }
 
 impl Planner {
-    /// A planner. Values out of bounds are brought into them.
-    pub fn new(options: PlanOptions) -> Self {
-        let chunk = (options.chunk / PAGE * PAGE).clamp(PAGE, LARGEST_CHUNK);
-        Self { options: PlanOptions { chunk, ..options }, open: None, totals: Totals::default() }
+    /// A planner for an image of `length` bytes. Values out of bounds are brought into them.
+    pub fn new(options: PlanOptions, length: u64) -> Self {
+        let chunk = (options.chunk / LEAF * LEAF).clamp(LEAF, LARGEST_CHUNK);
+        Self {
+            options: PlanOptions { chunk, ..options },
+            aligner: Aligner::new(length),
+            open: None,
+            totals: Totals::default(),
+        }
     }
 
     /// Takes the next extent and appends the chunks that are complete.
     pub fn push(&mut self, extent: Extent, chunks: &mut Vec<Chunk>) {
         self.totals.add_extent(&extent);
+        if let Some(open) = &mut self.open {
+            // It begins in a leaf that is copied already.
+            open.changed += overlap(open.range, extent.range);
+        }
+        for aligned in self.aligner.push(extent) {
+            self.place(aligned, extent.range, chunks);
+        }
+    }
+
+    /// Cuts and joins `extent`, of which the page list named what lies in `named`.
+    fn place(&mut self, extent: Extent, named: PageRange, chunks: &mut Vec<Chunk>) {
         let mut rest = Some(extent.range);
         if let Some(open) = self.open.take() {
-            let (joined, left) = self.join(open, extent);
+            let (joined, left) = self.join(open, extent, named);
             rest = left;
             match joined {
                 // Nothing of the extent is left: the chunk may still grow.
@@ -124,7 +144,7 @@ impl Planner {
             let cut = (range.start() / longest + 1).saturating_mul(longest);
             let (piece, next) = range.split(cut);
             if let Some(piece) = piece {
-                let chunk = Chunk { range: piece, kind: extent.kind, changed: piece.len() };
+                let chunk = Chunk { range: piece, kind: extent.kind, changed: overlap(piece, named) };
                 if next.is_some() { self.emit(chunk, chunks) } else { self.open = Some(chunk) }
             }
             rest = next;
@@ -145,7 +165,7 @@ impl Planner {
     }
 
     /// `open` with as much of `extent` as belongs to it (if any), and what is left of `extent`.
-    fn join(&self, open: Chunk, extent: Extent) -> (Option<Chunk>, Option<PageRange>) {
+    fn join(&self, open: Chunk, extent: Extent, named: PageRange) -> (Option<Chunk>, Option<PageRange>) {
         let both_data = open.kind == ExtentKind::Data && extent.kind == ExtentKind::Data;
         let gap = extent.range.start() - open.range.end();
         let limit = open.range.start() + self.options.chunk;
@@ -155,24 +175,29 @@ impl Planner {
         let (taken, left) = extent.range.split(limit);
         let joined = taken.and_then(|taken| {
             let range = PageRange::new(open.range.start(), taken.end()).ok()?;
-            Some(Chunk { range, kind: ExtentKind::Data, changed: open.changed + taken.len() })
+            Some(Chunk { range, kind: ExtentKind::Data, changed: open.changed + overlap(taken, named) })
         });
         (joined, left)
     }
+}
+
+fn overlap(range: PageRange, named: PageRange) -> u64 {
+    range.intersection(named).map_or(0, PageRange::len)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::range::PAGE;
     use proptest::prelude::*;
 
     fn extent(start: u64, pages: u64, kind: ExtentKind) -> Extent {
         Extent { range: PageRange::new(start * PAGE, (start + pages) * PAGE).unwrap(), kind }
     }
 
-    fn plan(extents: &[Extent], options: PlanOptions) -> (Vec<Chunk>, Totals) {
-        let mut planner = Planner::new(options);
+    fn plan(extents: &[Extent], options: PlanOptions, length: u64) -> (Vec<Chunk>, Totals) {
+        let mut planner = Planner::new(options, length);
         let mut chunks = Vec::new();
         for extent in extents {
             planner.push(*extent, &mut chunks);
@@ -184,21 +209,27 @@ mod tests {
     #[test]
     fn small_gaps_are_joined_and_clears_are_not() {
         use ExtentKind::{Clear, Data};
-        let options = PlanOptions { chunk: 64 * PAGE, join_gap: 4 * PAGE };
+        let options = PlanOptions { chunk: 64 * LEAF, join_gap: 4 * LEAF };
+        // In leaves: data at 0..2 and 6..8 (joined), 20 in part, 21..24 cleared, 24.
         let extents = [
-            extent(0, 2, Data),
-            extent(6, 2, Data),
-            extent(20, 1, Data),
-            extent(21, 3, Clear),
-            extent(24, 1, Data),
+            extent(0, 16, Data),
+            extent(48, 16, Data),
+            extent(161, 2, Data),
+            extent(168, 24, Clear),
+            extent(192, 8, Data),
         ];
-        let (chunks, totals) = plan(&extents, options);
+        let (chunks, totals) = plan(&extents, options, 1000 * LEAF);
         let ranges: Vec<_> = chunks
             .iter()
-            .map(|chunk| (chunk.range.start() / PAGE, chunk.range.len() / PAGE, chunk.kind))
+            .map(|chunk| {
+                (chunk.range.start() / LEAF, chunk.range.len() / LEAF, chunk.kind, chunk.changed / PAGE)
+            })
             .collect();
-        assert_eq!(ranges, [(0, 8, Data), (20, 1, Data), (21, 3, Clear), (24, 1, Data)]);
-        assert_eq!((totals.bytes_joined, totals.data_extents, totals.requests()), (4 * PAGE, 4, 7));
+        assert_eq!(ranges, [(0, 8, Data, 32), (20, 1, Data, 2), (21, 3, Clear, 24), (24, 1, Data, 8)]);
+        assert_eq!(
+            (totals.bytes_joined, totals.data_extents, totals.requests()),
+            (4 * LEAF + 6 * PAGE, 4, 7)
+        );
     }
 
     fn extents() -> impl Strategy<Value = Vec<Extent>> {
@@ -215,12 +246,15 @@ mod tests {
     }
 
     proptest! {
-        /// Per page: every named page is in exactly one chunk of its kind, and what else is in a chunk is a
-        /// gap that no clear extent names.
+        /// Per page: every named page is in exactly one chunk, of its kind (or copied where a clear shares its leaf), and what
+        /// else is in a chunk is a gap or the rest of a leaf, and is copied.
         #[test]
-        fn the_union_of_the_chunks_is_the_plan(extents in extents(), chunk in 1_u64..100, gap in 0_u64..30) {
-            let options = PlanOptions { chunk: chunk * PAGE, join_gap: gap * PAGE };
-            let (chunks, totals) = plan(&extents, options);
+        fn the_union_of_the_chunks_is_the_plan(
+            extents in extents(), chunk in 1_u64..100, gap in 0_u64..30, tail in 0_u64..9
+        ) {
+            let options = PlanOptions { chunk: chunk * LEAF, join_gap: gap * PAGE };
+            let length = extents.last().map_or(0, |last| last.range.end()) + tail * PAGE;
+            let (chunks, totals) = plan(&extents, options, length);
             let pages = |range: PageRange| (range.start() / PAGE)..(range.end() / PAGE);
             let mut wanted = std::collections::BTreeMap::new();
             for extent in &extents {
@@ -232,11 +266,16 @@ mod tests {
             let mut joined = 0;
             for chunk in &chunks {
                 prop_assert!(chunk.kind == ExtentKind::Clear || chunk.range.len() <= options.chunk);
+                prop_assert!(chunk.range.start() % LEAF == 0);
+                prop_assert!(chunk.range.end() % LEAF == 0 || chunk.range.end() == length);
+                if chunk.kind == ExtentKind::Data {
+                    joined += chunk.range.len() - chunk.changed;
+                }
                 for page in pages(chunk.range) {
                     prop_assert!(written.insert(page, chunk.kind).is_none(), "page {page} is written twice");
-                    if let Some(kind) = wanted.get(&page) { prop_assert_eq!(*kind, chunk.kind) } else {
-                        prop_assert_eq!(chunk.kind, ExtentKind::Data);
-                        joined += PAGE;
+                    match wanted.get(&page) {
+                        Some(ExtentKind::Data) | None => prop_assert_eq!(chunk.kind, ExtentKind::Data),
+                        Some(ExtentKind::Clear) => {}
                     }
                 }
             }
@@ -245,6 +284,8 @@ mod tests {
             }
             prop_assert!(chunks.is_sorted_by_key(|chunk| chunk.range.start()));
             prop_assert_eq!(totals.bytes_joined, joined);
+            let named: u64 = chunks.iter().map(|chunk| chunk.changed).sum();
+            prop_assert_eq!(named, wanted.len() as u64 * PAGE);
             prop_assert_eq!(totals.data_chunks + totals.clear_chunks, chunks.len() as u64);
         }
     }

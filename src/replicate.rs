@@ -29,13 +29,14 @@ use crate::base::marker::Speed;
 use crate::base::points::Point;
 use crate::base::{self, Base, FAREWELL, Opening};
 use crate::chain::Survey;
-use crate::copy::chunk::Route;
+use crate::copy::chunk::{Route, Source};
 use crate::copy::frontier::Checkpoint;
+use crate::copy::keeper::Keeper;
 use crate::copy::scan::ZeroRule;
 use crate::copy::{Copied, Run, Stop};
 use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Totals;
+use crate::plan::{Planner, Totals};
 use crate::prepare::{Prepared, prepare, resume_offset, start_listing, wish};
 use crate::progress::{Phase, Progress};
 use crate::range::PAGE;
@@ -183,7 +184,8 @@ impl Work<'_> {
         tracing::info!(step = %self.opening.step, from = from.offset, generation = base.fence().generation, "copying");
         let settings = self.settings;
         let begun = Instant::now();
-        let mut run = Run::new(base, self.route(base), settings.plan, settings.copy, from, self.progress);
+        let planner = Planner::new(settings.plan, self.opening.length);
+        let mut run = Run::new(base, self.route(base), planner, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
         let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());
         drop(run);
@@ -224,10 +226,8 @@ impl Work<'_> {
         // A full copy begins at zeros: what it does not write is zero already.
         let zeros_are_free = self.opening.step.from.is_none();
         Route {
-            source: self.survey.source.blob.clone(),
-            target: base.blob().clone(),
-            fence: base.fence(),
-            source_crc: self.survey.source_crc,
+            source: Source::Blob { blob: self.survey.source.blob.clone(), sends_crc: self.survey.source_crc },
+            sink: base.sink(),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
         }

@@ -27,12 +27,13 @@ use crate::base::points::{self, Point};
 use crate::base::{self, Base};
 use crate::chain::SnapshotId;
 use crate::chain::survey::sends_crc;
-use crate::copy::chunk::Route;
+use crate::copy::chunk::{Route, Source};
 use crate::copy::frontier::Checkpoint;
 use crate::copy::scan::ZeroRule;
 use crate::copy::{Run, Stop};
 use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Planner;
 use crate::progress::{Phase, Progress};
 use crate::range::{PAGE, PageRange};
 use crate::step::Settings;
@@ -186,10 +187,8 @@ impl Back<'_> {
     /// Copies every page below `length` in which base and point may differ, from the point to the base.
     async fn copy_back(&self, base: &Base, point: &PageBlob, length: u64) -> Result<u64> {
         let route = Route {
-            source: point.clone(),
-            target: base.blob().clone(),
-            fence: base.fence(),
-            source_crc: sends_crc(point).await?,
+            source: Source::Blob { blob: point.clone(), sends_crc: sends_crc(point).await? },
+            sink: base.sink(),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: false },
             zeros_are_free: false,
         };
@@ -197,10 +196,10 @@ impl Back<'_> {
         let mut bytes = 0;
         for mut changes in self.changes(base.blob(), &time, length).await? {
             self.progress.follow(changes.progress());
-            let (plan, copy) = (self.settings.plan, self.settings.copy);
+            let planner = Planner::new(self.settings.plan, length);
             let start = Checkpoint::default();
-            let mut run =
-                Run::new(base, route.clone(), plan, copy, start, self.progress).without_checkpoints();
+            let mut run = Run::new(base, route.clone(), planner, self.settings.copy, start, self.progress)
+                .without_checkpoints();
             let copied = run.to_end(&mut changes, length, self.cancel).await;
             drop(run);
             match copied {

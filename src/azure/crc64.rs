@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 
+use crate::leaf::LEAF;
+
 /// A CRC-64/NVME with the number of bytes that it covers, so that neighbours can be joined without reading
 /// them again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,10 +33,12 @@ impl Crc64 {
     /// The checksum of these bytes followed by `next`'s.
     #[must_use]
     pub fn join(self, next: Self) -> Self {
-        Self {
-            value: multiply(power_of_bytes(next.bytes), self.value) ^ next.value,
-            bytes: self.bytes.saturating_add(next.bytes),
-        }
+        let moved = if next.bytes == LEAF {
+            move_by_leaf(self.value)
+        } else {
+            multiply(power_of_bytes(next.bytes), self.value)
+        };
+        Self { value: moved ^ next.value, bytes: self.bytes.saturating_add(next.bytes) }
     }
 
     /// A checksum that was computed elsewhere.
@@ -89,6 +93,21 @@ fn multiply(a: u64, mut b: u64) -> u64 {
 fn power_of_bytes(bytes: u64) -> u64 {
     const ONE: u64 = 1 << 63;
     (0..61).filter(|k| bytes >> k & 1 == 1).fold(ONE, |power, k| multiply(POWERS[k + 3], power))
+}
+
+/// What each byte of a checksum becomes when a leaf follows: every leaf of a copy is joined, one after the other.
+static MOVED_BY_LEAF: LazyLock<[[u64; 256]; 8]> = LazyLock::new(|| {
+    let power = power_of_bytes(LEAF);
+    std::array::from_fn(|byte| std::array::from_fn(|value| multiply(power, (value as u64) << (8 * byte))))
+});
+
+fn move_by_leaf(value: u64) -> u64 {
+    let tables = &*MOVED_BY_LEAF;
+    value
+        .to_le_bytes()
+        .into_iter()
+        .zip(tables)
+        .fold(0, |moved, (byte, table)| moved ^ table[usize::from(byte)])
 }
 
 /// Computes the checksum of a body that comes in frames.
@@ -146,6 +165,13 @@ mod tests {
     fn a_malformed_header_is_no_checksum() {
         assert_eq!(parse_header("AAAA"), None);
         assert_eq!(parse_header("not base64!"), None);
+    }
+
+    #[test]
+    fn a_leaf_is_joined_as_anything_else() {
+        let (head, leaf) = ([7; 100], [9; 4096]);
+        let whole = [&head[..], &leaf].concat();
+        assert_eq!(Crc64::of(&head).join(Crc64::of(&leaf)), Crc64::of(&whole));
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod arm;
+pub mod block_blob;
 pub mod crc64;
 pub mod credentials;
 pub mod destination;
@@ -31,6 +32,7 @@ mod sdk;
 pub mod tokens;
 
 pub use arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
+pub use block_blob::BlockBlob;
 pub use destination::Destination;
 pub use endpoint::{Client, Endpoint, Timeouts};
 pub use failure::{CallError, Cause};

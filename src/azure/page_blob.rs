@@ -375,7 +375,7 @@ impl PageBlob {
 }
 
 /// The SDK over our endpoint, without retries of its own.
-fn client_options(endpoint: &Arc<Endpoint>) -> ClientOptions {
+pub(super) fn client_options(endpoint: &Arc<Endpoint>) -> ClientOptions {
     ClientOptions {
         transport: Some(Transport::new(Arc::<Endpoint>::clone(endpoint))),
         retry: RetryOptions::none(),
@@ -383,7 +383,7 @@ fn client_options(endpoint: &Arc<Endpoint>) -> ClientOptions {
     }
 }
 
-fn text(headers: &Headers, name: &'static str) -> Option<String> {
+pub(super) fn text(headers: &Headers, name: &'static str) -> Option<String> {
     headers.get_optional_str(&HeaderName::from_static(name)).map(str::to_owned)
 }
 

@@ -206,6 +206,11 @@ impl Resource {
         Some((url, name))
     }
 
+    /// The blob's name in its container.
+    pub(crate) fn blob_name(&self) -> String {
+        self.container().map(|(_, name)| name).unwrap_or_default()
+    }
+
     pub(crate) fn sas(&self) -> &Sas {
         &self.sas
     }
@@ -241,6 +246,19 @@ impl Resource {
             snapshot: Some(time.to_owned()),
             ..self.clone()
         }
+    }
+
+    /// Another blob of the same container, with the same SAS; `None` where the SAS is for this blob alone (`sr=b`, `bs`).
+    pub(crate) fn beside(&self, name: &str) -> Option<Self> {
+        if self.snapshot.is_some() || matches!(self.sas.parameter("sr").as_deref(), Some("b" | "bs" | "bv")) {
+            return None;
+        }
+        let (mut base, _) = self.container()?;
+        {
+            let mut segments = base.path_segments_mut().ok()?;
+            segments.pop_if_empty().extend(name.split('/'));
+        }
+        Some(Self { base, ..self.clone() })
     }
 
     fn authority(&self) -> String {

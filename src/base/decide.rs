@@ -215,6 +215,9 @@ mod tests {
             distrusted: false,
             speed: None,
             origin: None,
+            record: None,
+            before: None,
+            chain: None,
             protected: std::collections::BTreeSet::new(),
             written_at: "2026-02-01T00:00:00Z".to_owned(),
         });

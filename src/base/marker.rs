@@ -12,11 +12,14 @@ use crate::azure::crc64::Crc64;
 use crate::chain::{Origin, SnapshotId};
 use crate::copy::frontier::{Checkpoint, Counts};
 use crate::range::PAGE;
+use crate::record::{RecordId, digest};
 
 /// All names in the metadata begin with this; other names belong to the user and are left as they are.
 const PREFIX: &str = "snapferry_";
 /// Layout of the metadata. A higher number is not understood.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The first layout, without records and digests of points.
+const FORMAT_WITHOUT_DIGEST: u32 = 1;
 
 /// What the base blob is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -111,6 +114,12 @@ pub struct Marker {
     pub origin: Option<Origin>,
     /// Points that are never deleted.
     pub protected: BTreeSet<String>,
+    /// The record of the step, as far as the checkpoint; `None` where none could be kept.
+    pub record: Option<RecordId>,
+    /// The digest of the point that the step began at.
+    pub before: Option<String>,
+    /// The digest of the point.
+    pub chain: Option<String>,
     /// When this was written (RFC 3339).
     pub written_at: String,
 }
@@ -126,8 +135,10 @@ impl Marker {
         }
         let fields = Fields(metadata);
         let format: u32 = fields.number("format")?;
-        if format != FORMAT {
-            return Err(format!("its format is {format}; this version of snapferry reads format {FORMAT}"));
+        if !(FORMAT_WITHOUT_DIGEST..=FORMAT).contains(&format) {
+            return Err(format!(
+                "its format is {format}; this version of snapferry reads formats up to {FORMAT}"
+            ));
         }
         let state = match fields.text("state")? {
             "applying" => State::Applying,
@@ -171,6 +182,9 @@ impl Marker {
             distrusted: fields.optional("distrusted").is_some(),
             speed: fields.optional("speed").and_then(Speed::read),
             origin: fields.origin(),
+            record: fields.optional("record").map(read_record).transpose()?,
+            before: fields.optional("before").map(str::to_owned),
+            chain: fields.optional("chain").map(str::to_owned),
             protected: protected.split(',').filter(|time| !time.is_empty()).map(str::to_owned).collect(),
             written_at: fields.text("written_at")?.to_owned(),
         }))
@@ -214,6 +228,11 @@ impl Marker {
                 ("family", origin.family.clone().unwrap_or_default()),
             ]);
         }
+        optional.extend([
+            ("record", self.record.as_ref().map(RecordId::to_text).unwrap_or_default()),
+            ("before", self.before.clone().unwrap_or_default()),
+            ("chain", self.chain.clone().unwrap_or_default()),
+        ]);
         optional.push(("protected", self.protected.iter().cloned().collect::<Vec<_>>().join(",")));
         let optional = optional.into_iter().filter(|(_, value)| !value.is_empty());
         let others = others.iter().filter(|(name, _)| !name.starts_with(PREFIX));
@@ -221,6 +240,12 @@ impl Marker {
             .map(|(name, value)| (name.clone(), value.clone()))
             .chain(fields.into_iter().chain(optional).map(|(name, value)| (format!("{PREFIX}{name}"), value)))
             .collect()
+    }
+
+    /// The digest of a point whose metadata this becomes.
+    pub(crate) fn digest(&self) -> String {
+        let fields = Self { chain: None, ..self.clone() }.write(&Metadata::new());
+        digest::of_metadata(&fields)
     }
 
     /// Whether the base is clean, and equals this point.
@@ -236,6 +261,10 @@ impl Marker {
             State::Clean => "clean",
         }
     }
+}
+
+fn read_record(text: &str) -> Result<RecordId, String> {
+    RecordId::from_text(text).ok_or_else(|| "it does not say what its record is".to_owned())
 }
 
 /// Now, as it stands in markers.
@@ -314,6 +343,13 @@ mod tests {
                 "2026-01-03T00:00:00.0000000Z".to_owned(),
                 "2026-01-04T00:00:00.0000000Z".to_owned(),
             ]),
+            record: Some(RecordId {
+                name: "Büro/web 1.vhd.records/x".to_owned(),
+                bytes: 77,
+                sha256: "0f".repeat(32),
+            }),
+            before: Some("1a".repeat(32)),
+            chain: Some("2b".repeat(32)),
             written_at: now(),
         }
     }
@@ -345,6 +381,9 @@ mod tests {
             speed: None,
             origin: None,
             protected: BTreeSet::new(),
+            record: None,
+            before: None,
+            chain: None,
             ..marker()
         };
         let whole = without.write(&Metadata::new());

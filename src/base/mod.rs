@@ -25,6 +25,7 @@ pub mod marker;
 pub mod points;
 pub mod protect;
 pub mod prune;
+mod recording;
 pub mod retention;
 pub mod seal;
 pub(crate) mod takeover;
@@ -32,13 +33,17 @@ pub(crate) mod takeover;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::Mutex;
 
 use crate::azure::failure::CallResult;
 use crate::azure::{Fence, Metadata, PageBlob, Properties};
 use crate::chain::Origin;
-use crate::copy::frontier::Checkpoint;
+use crate::copy::chunk::Sink;
+use crate::copy::frontier::{Checkpoint, Written};
+use crate::copy::keeper::{Backlog, Keeper};
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::{RecordId, Recorder};
 
 use decide::{Decision, Wish, decide};
 use lease::{Lease, LeaseOptions, Loss};
@@ -116,6 +121,10 @@ pub struct Base {
     marker: Mutex<Marker>,
     /// What was seen when the lease was taken.
     seen: Look,
+    /// The record of the step, once it is begun.
+    recorder: Option<Recorder>,
+    /// The part of the record that this run went on from.
+    record_before: Option<RecordId>,
 }
 
 /// How a base is taken over.
@@ -187,7 +196,16 @@ impl Base {
         }
         let fence = Fence { lease_id: lease.id().await, generation: properties.sequence_number };
         let others = properties.metadata.clone();
-        Ok(Self { blob: blob.clone(), lease, fence, others, marker: Mutex::new(marker.clone()), seen })
+        Ok(Self {
+            blob: blob.clone(),
+            lease,
+            fence,
+            others,
+            marker: Mutex::new(marker.clone()),
+            seen,
+            recorder: None,
+            record_before: None,
+        })
     }
 
     /// What the base says of itself now.
@@ -212,12 +230,15 @@ impl Base {
 
     /// Raises the fence and writes the marker "applying", from `checkpoint` on: from here on the base is torn
     /// until it is sealed. Then brings the blob to the length of the snapshot.
-    pub async fn begin(&mut self, opening: &Opening, checkpoint: Checkpoint) -> CallResult<()> {
+    pub async fn begin(&mut self, opening: &Opening, checkpoint: Checkpoint) -> Result<()> {
         self.raise_fence().await?;
         let before = self.marker().await;
+        let digest_before = self.begin_record(opening, checkpoint, &before).await?;
         let last_point = if before.state == State::Clean { before.point } else { before.last_point };
         let marker = Marker {
             last_point,
+            record: self.record_before.clone(),
+            before: digest_before,
             protected: before.protected,
             ..opening.marker(self.fence.generation, checkpoint)
         };
@@ -248,6 +269,7 @@ impl Base {
             run: run.to_owned(),
             owner: owner(),
             checkpoint: Checkpoint::default(),
+            record: None,
             written_at: now(),
             ..self.marker().await
         };
@@ -264,20 +286,15 @@ impl Base {
     pub(crate) async fn distrust(&mut self, from: Checkpoint, has_cleared: bool) -> Result<()> {
         self.change_lease_id().await?;
         let distrusted = has_cleared && self.marker().await.step.from.is_some();
-        let marker = Marker { checkpoint: from, distrusted, written_at: now(), ..self.marker().await };
+        let record = self.record_before.clone();
+        let marker =
+            Marker { checkpoint: from, distrusted, record, written_at: now(), ..self.marker().await };
         Ok(self.write_marker(marker).await.map(drop)?)
     }
 
-    /// Writes a checkpoint into the marker. Returns the offset that stands there now.
-    pub async fn note(&self, checkpoint: Checkpoint) -> CallResult<u64> {
-        let marker = Marker { checkpoint, written_at: now(), ..self.marker().await };
-        self.write_marker(marker).await?;
-        Ok(checkpoint.offset)
-    }
-
-    /// Resolves when the lease is lost.
-    pub async fn lost(&self) -> Loss {
-        self.lease.lost().await
+    /// Where a run writes.
+    pub(crate) fn sink(&self) -> Sink {
+        Sink::Base { blob: self.blob.clone(), fence: self.fence() }
     }
 
     /// Gives the base blob back, as far as that is possible in a moment: otherwise the lease lapses by itself.
@@ -302,6 +319,34 @@ impl Base {
     }
 }
 
+impl Keeper for Base {
+    fn lost(&self) -> BoxFuture<'_, Loss> {
+        self.lease.lost().boxed()
+    }
+
+    fn passed(&self, written: &Written) {
+        if let Some(recorder) = &self.recorder {
+            recorder.passed(written);
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.recorder.as_ref().map(Recorder::backlog).unwrap_or_default()
+    }
+
+    /// The record first: a checkpoint never leads it.
+    fn note(&self, checkpoint: Checkpoint) -> BoxFuture<'_, CallResult<u64>> {
+        let goal = self.recorder.as_ref().map(Recorder::cut);
+        async move {
+            let record = self.upload_record(goal).await?;
+            let marker = Marker { checkpoint, record, written_at: now(), ..self.marker().await };
+            self.write_marker(marker).await?;
+            Ok(checkpoint.offset)
+        }
+        .boxed()
+    }
+}
+
 impl Opening {
     fn marker(&self, generation: u64, checkpoint: Checkpoint) -> Marker {
         Marker {
@@ -318,6 +363,9 @@ impl Opening {
             speed: None,
             origin: self.origin.clone(),
             protected: BTreeSet::new(),
+            record: None,
+            before: None,
+            chain: None,
             written_at: now(),
         }
     }

@@ -1,6 +1,7 @@
 //! The seal: a finished step becomes a point, once.
 //!
 //! ```text
+//! 0 end the record      its last block, before anything says that the step is written
 //! 1 close the fence     sequence number + 1 (late page writes), lease under another id (late checkpoints)
 //! 2 marker "sealing"    with final counts and digest; its ETag is the base as it shall be kept
 //! 3 Snapshot Blob       If-Match that ETag, under the lease; carries the marker as its metadata
@@ -28,23 +29,27 @@ impl Base {
         if marker.state != State::Applying || checkpoint.offset != marker.length {
             return Err(Error::new(ErrorKind::Corruption, "seal the step", "it is not written to its end"));
         }
+        let record = self.finish_record().await?;
         self.close_fence().await?;
         let marker = Marker {
             state: State::Sealing,
             checkpoint,
+            record,
             generation: self.fence.generation,
             written_at: now(),
             ..marker
         };
-        self.make_point(marker).await
+        let point = self.make_point(marker).await?;
+        self.forget_old_record().await;
+        Ok(point)
     }
 
     /// Finishes a seal that a crash interrupted: adopts the point if it exists, makes it otherwise.
     pub async fn finish_seal(&mut self) -> Result<Point> {
         let marker = self.marker().await;
         self.close_fence().await?;
-        if let Some(point) = self.existing_point(&marker).await? {
-            return self.declare_clean(marker, point).await;
+        if let Some((point, made)) = self.existing_point(&marker).await? {
+            return self.declare_clean(Marker { chain: made.chain, ..marker }, point).await;
         }
         self.make_point(Marker { generation: self.fence.generation, ..marker }).await
     }
@@ -68,14 +73,16 @@ impl Base {
             // is looked at then does not change any more.
             let etag = self.write_marker(marker.clone()).await?;
             if attempt > 0
-                && let Some(time) = self.existing_point(&marker).await?
+                && let Some((time, made)) = self.existing_point(&marker).await?
             {
-                return self.declare_clean(marker, time).await;
+                return self.declare_clean(Marker { chain: made.chain, ..marker }, time).await;
             }
             let of_point = Marker { last_point: None, protected: BTreeSet::new(), ..marker.clone() };
+            let chain = Some(of_point.digest());
+            let of_point = Marker { chain: chain.clone(), ..of_point };
             let metadata = of_point.write(&self.others);
             match self.blob.snapshot(&metadata, &self.fence.lease_id, &etag).await {
-                Ok(time) => return self.declare_clean(marker, time).await,
+                Ok(time) => return self.declare_clean(Marker { chain, ..marker }, time).await,
                 Err(error) if error.is_fenced() => {
                     return Err(explain_lost(&self.blob, &error.cause.to_string()).await);
                 }
@@ -90,7 +97,7 @@ impl Base {
         Err(last.map_or_else(none, Error::from))
     }
 
-    async fn existing_point(&self, marker: &Marker) -> Result<Option<String>> {
+    async fn existing_point(&self, marker: &Marker) -> Result<Option<(String, Marker)>> {
         let listed = points::marked(&self.blob).await.map_err(|error| {
             let error = Error::from(error);
             if error.kind() == ErrorKind::PermissionMissing || error.kind() == ErrorKind::AccessDenied {
@@ -107,7 +114,7 @@ impl Base {
         let mut found = listed.into_iter().filter(|(_, made)| {
             made.run == marker.run && made.step == marker.step && made.checkpoint == marker.checkpoint
         });
-        Ok(found.next().map(|(time, _)| time))
+        Ok(found.next())
     }
 
     /// The base equals `point`, and says so.

@@ -1,29 +1,53 @@
 //! One chunk: read, check, write.
 
+use bytes::Bytes;
+
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Cause};
+use crate::azure::pages::ChunkData;
 use crate::azure::{Fence, PageBlob};
+use crate::leaf::Sums;
 use crate::plan::Chunk;
-use crate::range::ExtentKind;
+use crate::range::{ExtentKind, PageRange};
 
 use super::frontier::{Counts, Written};
 use super::scan::{Scanned, ZeroRule, scan};
 
-/// What every chunk of a step needs.
+/// Where chunks are read.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A snapshot, or a point.
+    Blob {
+        /// The way to it.
+        blob: PageBlob,
+        /// Whether it sends checksums.
+        sends_crc: bool,
+    },
+}
+
+/// Where chunks are written.
+#[derive(Clone, Debug)]
+pub enum Sink {
+    /// A base blob.
+    Base {
+        /// The way to it.
+        blob: PageBlob,
+        /// What keeps a writer who was overtaken from writing.
+        fence: Fence,
+    },
+}
+
+/// What every chunk of a run needs.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The newer snapshot.
-    pub source: PageBlob,
-    /// The base blob.
-    pub target: PageBlob,
-    /// What keeps a writer who was overtaken from writing.
-    pub fence: Fence,
-    /// Whether the source sends checksums.
-    pub source_crc: bool,
+    /// Where it is read.
+    pub source: Source,
+    /// Where it is written.
+    pub sink: Sink,
     /// How zeros are told from data.
     pub zeros: ZeroRule,
-    /// Whether unwritten pages of the base read as zeros: then zeros need no request at all. True only for a
-    /// full copy into a blob that this step created.
+    /// Whether what was not written reads as zeros at the target: then zeros need no request at all. True only for a
+    /// full copy into a target that this run made or cleared.
     pub zeros_are_free: bool,
 }
 
@@ -32,49 +56,91 @@ impl Route {
     pub async fn copy(&self, chunk: Chunk) -> CallResult<Written> {
         let length = chunk.range.len();
         if chunk.kind == ExtentKind::Clear {
-            self.target.clear_pages(chunk.range, &self.fence).await?;
+            self.sink.clear(chunk.range).await?;
             let counts = Counts { chunks: 1, bytes: length, bytes_sent: 0, bytes_zero: length };
-            return Ok(Written { range: chunk.range, crc: Crc64::of_zeros(length), counts });
+            return Ok(Written {
+                range: chunk.range,
+                crc: Crc64::of_zeros(length),
+                sums: Sums::Zeros,
+                counts,
+            });
         }
-        let scanned = self.source.repeat_attempt(|| self.read(chunk)).await?;
+        let scanned = self.source.read(chunk.range, self.zeros).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
         for piece in scanned.pieces {
             if let Some((frames, crc)) = piece.data {
-                self.target.put_pages(piece.range, frames, crc, &self.fence).await?;
+                self.sink.write(piece.range, frames, crc).await?;
                 counts.bytes_sent += piece.range.len();
             } else {
                 if !self.zeros_are_free {
-                    self.target.clear_pages(piece.range, &self.fence).await?;
+                    self.sink.clear(piece.range).await?;
                 }
                 counts.bytes_zero += piece.range.len();
             }
         }
-        Ok(Written { range: chunk.range, crc: scanned.crc, counts })
+        Ok(Written { range: chunk.range, crc: scanned.crc, sums: scanned.sums, counts })
     }
+}
 
-    /// One attempt to read and check. The bytes are looked at on the thread pool for computing, so that the
-    /// threads that serve sockets stay free.
-    async fn read(&self, chunk: Chunk) -> CallResult<Scanned> {
-        let data = self.source.read_once(chunk.range, self.source_crc).await?;
-        if self.source_crc && data.sent_crc.is_none() {
-            // It was sent when the run began: a reply without it is not the service's.
-            return Err(self.read_error(Cause::Corrupt("the reply lacks its checksum".to_owned())));
+impl Source {
+    /// Reads and checks, as often as that is worth while.
+    pub(crate) async fn read(&self, range: PageRange, zeros: ZeroRule) -> CallResult<Scanned> {
+        match self {
+            Self::Blob { blob, sends_crc } => {
+                blob.repeat_attempt(|| read_once(blob, *sends_crc, range, zeros)).await
+            }
         }
-        let (sender, scanned) = tokio::sync::oneshot::channel();
-        let rule = self.zeros;
-        rayon::spawn(move || {
-            // The receiver is gone when the run was ended meanwhile.
-            let _ = sender.send(scan(chunk.range, &data.frames, rule));
-        });
-        let scanned = scanned
-            .await
-            .map_err(|_| self.read_error(Cause::Protocol("the chunk could not be scanned".to_owned())))?;
-        self.source.compare("Get Blob", chunk.range, data.sent_crc, scanned.crc)?;
-        Ok(scanned)
+    }
+}
+
+/// One attempt to read and check.
+async fn read_once(
+    blob: &PageBlob,
+    sends_crc: bool,
+    range: PageRange,
+    zeros: ZeroRule,
+) -> CallResult<Scanned> {
+    let ChunkData { frames, sent_crc } = blob.read_once(range, sends_crc).await?;
+    let resource = blob.resource();
+    let failed = |cause| CallError::of("Get Blob", resource.role(), resource, cause);
+    if sends_crc && sent_crc.is_none() {
+        // It was sent when the run began: a reply without it is not the service's.
+        return Err(failed(Cause::Corrupt("the reply lacks its checksum".to_owned())));
+    }
+    let scanned = scan_aside(range, frames, zeros)
+        .await
+        .ok_or_else(|| failed(Cause::Protocol("the chunk could not be scanned".to_owned())))?;
+    blob.compare("Get Blob", range, sent_crc, scanned.crc)?;
+    Ok(scanned)
+}
+
+/// The bytes are looked at on the thread pool for computing, so that the threads that serve sockets stay free.
+pub(crate) async fn scan_aside(range: PageRange, frames: Vec<Bytes>, zeros: ZeroRule) -> Option<Scanned> {
+    let (sender, scanned) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || {
+        // The receiver is gone when the run was ended meanwhile.
+        let _ = sender.send(scan(range, &frames, zeros));
+    });
+    scanned.await.ok()
+}
+
+impl Sink {
+    async fn write(&self, range: PageRange, frames: Vec<Bytes>, crc: Crc64) -> CallResult<()> {
+        match self {
+            Self::Base { blob, fence } => blob.put_pages(range, frames, crc, fence).await,
+        }
     }
 
-    fn read_error(&self, cause: Cause) -> CallError {
-        let source = self.source.resource();
-        CallError::of("Get Blob", source.role(), source, cause)
+    async fn clear(&self, range: PageRange) -> CallResult<()> {
+        match self {
+            Self::Base { blob, fence } => blob.clear_pages(range, fence).await,
+        }
+    }
+
+    /// How long an attempt to write a chunk may take.
+    pub(crate) fn call_timeout(&self) -> std::time::Duration {
+        match self {
+            Self::Base { blob, .. } => blob.call_timeout(),
+        }
     }
 }

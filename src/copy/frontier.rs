@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::azure::crc64::Crc64;
+use crate::leaf::Sums;
 use crate::range::PageRange;
 
 /// What became of chunks: of one, or of all below a checkpoint.
@@ -45,12 +46,14 @@ pub struct Checkpoint {
 }
 
 /// A chunk that was written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Written {
     /// Where.
     pub range: PageRange,
     /// Checksum of its bytes, zeros included.
     pub crc: Crc64,
+    /// Checksums of its leaves.
+    pub sums: Sums,
     /// What it took.
     pub counts: Counts,
 }
@@ -69,16 +72,20 @@ impl Frontier {
         Self { next: 0, waiting: BTreeMap::new(), reached: checkpoint }
     }
 
-    /// The chunk with this number (counted from zero in the order of the plan) is written.
-    pub fn complete(&mut self, number: u64, written: Written) {
+    /// The chunk with this number (counted from zero in the order of the plan) is written. Returns what the frontier moved
+    /// over, in order.
+    pub fn complete(&mut self, number: u64, written: Written) -> Vec<Written> {
         self.waiting.insert(number, written);
+        let mut passed = Vec::new();
         while let Some(written) = self.waiting.remove(&self.next) {
             self.next += 1;
             let gap = written.range.start().saturating_sub(self.reached.offset);
             self.reached.digest = self.reached.digest.join(Crc64::of_zeros(gap)).join(written.crc);
             self.reached.offset = written.range.end();
             self.reached.counts += written.counts;
+            passed.push(written);
         }
+        passed
     }
 
     /// Number of the first chunk that is not written yet.
@@ -112,6 +119,7 @@ mod tests {
         Written {
             range: PageRange::new(start, start + len).unwrap(),
             crc: Crc64::of(bytes),
+            sums: Sums::Zeros,
             counts: Counts { chunks: 1, bytes: len, bytes_sent: len, bytes_zero: 0 },
         }
     }
@@ -130,7 +138,7 @@ mod tests {
             let mut frontier = Frontier::new(Checkpoint::default());
             let mut done = std::collections::HashSet::new();
             for number in order {
-                frontier.complete(number, chunks[usize::try_from(number).unwrap()]);
+                frontier.complete(number, chunks[usize::try_from(number).unwrap()].clone());
                 done.insert(number);
                 let reached = frontier.checkpoint().offset;
                 for (i, chunk) in chunks.iter().enumerate() {
@@ -142,9 +150,9 @@ mod tests {
 
             // A second run that goes on from a checkpoint comes to the same sums.
             let mut first = Frontier::new(Checkpoint::default());
-            (0..resume_at).for_each(|i| first.complete(i as u64, chunks[i]));
+            (0..resume_at).for_each(|i| drop(first.complete(i as u64, chunks[i].clone())));
             let mut second = Frontier::new(first.checkpoint());
-            chunks[resume_at..].iter().enumerate().for_each(|(i, chunk)| second.complete(i as u64, *chunk));
+            chunks[resume_at..].iter().enumerate().for_each(|(i, chunk)| drop(second.complete(i as u64, chunk.clone())));
             prop_assert_eq!(second.finish(12 - resume_at as u64, image.len() as u64).unwrap(), whole);
         }
     }

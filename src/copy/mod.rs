@@ -21,6 +21,7 @@
 
 pub mod chunk;
 pub mod frontier;
+pub mod keeper;
 pub mod scan;
 pub mod window;
 
@@ -28,22 +29,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::azure::failure::{CallError, CallResult, Cause};
-use crate::base::Base;
 use crate::base::lease::Loss;
 use crate::diff::Listing;
-use crate::plan::{Chunk, PlanOptions, Planner, Totals};
+use crate::plan::{Chunk, Planner, Totals};
 use crate::progress::Progress;
 use crate::range::ExtentKind;
 
 use chunk::Route;
 use frontier::{Checkpoint, Frontier, Written};
+use keeper::{Backlog, Keeper};
 use window::Window;
 
 /// Chunks that may be written ahead of one that is still being tried: what the frontier remembers of them.
@@ -116,7 +117,7 @@ impl From<CallError> for Stop {
 
 /// A plan while it is run.
 pub struct Run<'a> {
-    base: &'a Base,
+    keeper: &'a dyn Keeper,
     route: Arc<Route>,
     options: CopyOptions,
     progress: &'a Progress,
@@ -138,22 +139,22 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run that goes on from `checkpoint`.
     pub fn new(
-        base: &'a Base,
+        keeper: &'a dyn Keeper,
         route: Route,
-        plan: PlanOptions,
+        planner: Planner,
         options: CopyOptions,
         checkpoint: Checkpoint,
         progress: &'a Progress,
     ) -> Self {
         Self {
-            base,
-            window: Window::new(options.concurrency, options.memory, route.target.call_timeout()),
+            keeper,
+            window: Window::new(options.concurrency, options.memory, route.sink.call_timeout()),
             route: Arc::new(route),
             options,
             progress,
             frontier: Frontier::new(checkpoint),
             planned: VecDeque::new(),
-            planner: Some(Planner::new(plan)),
+            planner: Some(planner),
             totals: Totals::default(),
             chunks: 0,
             in_flight: JoinSet::new(),
@@ -194,13 +195,14 @@ impl<'a> Run<'a> {
         let mut noted = self.checkpoint().offset;
         loop {
             self.start_chunks();
+            let next_note = self.due(next_checkpoint);
             let is_copied = self.planner.is_none() && self.planned.is_empty() && self.in_flight.is_empty();
             if is_copied && self.noting.is_empty() {
                 break;
             }
             tokio::select! {
                 biased;
-                lost = self.base.lost() => return Err(Stop::Lost(lost)),
+                lost = self.keeper.lost() => return Err(Stop::Lost(lost)),
                 () = cancel.cancelled() => {
                     self.wind_down().await;
                     return Err(Stop::Cancelled);
@@ -213,8 +215,8 @@ impl<'a> Run<'a> {
                     noted = written?;
                     next_checkpoint = Instant::now() + self.options.checkpoint_every;
                 }
-                () = tokio::time::sleep_until(next_checkpoint), if self.is_worth_noting(noted) => {
-                    self.noting.push(self.base.note(self.checkpoint()).boxed());
+                () = tokio::time::sleep_until(next_note), if self.is_worth_noting(noted) => {
+                    self.noting.push(self.keeper.note(self.checkpoint()));
                 }
             }
         }
@@ -231,6 +233,10 @@ impl<'a> Run<'a> {
                 self.totals.data_chunks + self.totals.clear_chunks
             ))),
         }
+    }
+
+    fn due(&self, next_checkpoint: Instant) -> Instant {
+        if self.keeper.backlog() == Backlog::None { next_checkpoint } else { Instant::now() }
     }
 
     fn is_worth_noting(&self, noted: u64) -> bool {
@@ -257,6 +263,7 @@ impl<'a> Run<'a> {
     fn start_chunks(&mut self) {
         self.window.observe(self.progress.congested(), Instant::now().into_std());
         while let Some(chunk) = self.planned.front().copied()
+            && (self.keeper.backlog() < Backlog::Full || self.chunks == self.frontier.next())
             && self.window.has_room(memory_of(chunk))
             && self.chunks - self.frontier.next() < MOST_AHEAD
         {
@@ -286,7 +293,9 @@ impl<'a> Run<'a> {
             return Err(Stop::Miscounted(why));
         }
         self.progress.wrote(&written);
-        self.frontier.complete(number, written);
+        for passed in self.frontier.complete(number, written) {
+            self.keeper.passed(&passed);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::azure::crc64::{Crc64, Running};
+use crate::leaf::{LEAF, Sums};
 use crate::range::{PAGE, PageRange};
 
 /// A part of a chunk that is written with one request, or not at all.
@@ -23,6 +24,8 @@ pub struct Scanned {
     pub pieces: Vec<Piece>,
     /// The checksum of the whole chunk, zeros included.
     pub crc: Crc64,
+    /// The checksums of its leaves; a chunk begins at one.
+    pub sums: Sums,
 }
 
 /// How zeros are told from data.
@@ -40,24 +43,91 @@ pub struct ZeroRule {
 pub fn scan(range: PageRange, frames: &[Bytes], rule: ZeroRule) -> Scanned {
     let zero = zero_pages(range, frames);
     let mut pieces = Vec::new();
+    let mut leaves = Leaves::default();
     let mut crc = Crc64::default();
     let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
     for (range, is_zero) in group(range, &zero, rule) {
-        let taken = cursor.take(range.len());
         if is_zero {
-            crc = crc.join(Crc64::of_zeros(range.len()));
+            cursor.take(range.len());
+            let sum = Crc64::of_zeros(range.len());
+            crc = crc.join(sum);
+            leaves.push_zeros(range);
             pieces.push(Piece { range, data: None });
         } else {
-            let mut running = Running::default();
-            for frame in &taken {
-                running.update(frame);
-            }
-            let sum = running.finish();
+            let taken = cursor.take(range.len());
+            let sum = leaves.push_data(range, &taken);
             crc = crc.join(sum);
             pieces.push(Piece { range, data: Some((taken, sum)) });
         }
     }
-    Scanned { pieces, crc }
+    let sums = if pieces.iter().all(|piece| piece.data.is_none()) {
+        Sums::Zeros
+    } else {
+        Sums::Leaves(leaves.finish())
+    };
+    Scanned { pieces, crc, sums }
+}
+
+/// The checksums of leaves, which pieces may cut.
+#[derive(Default)]
+struct Leaves {
+    sums: Vec<u64>,
+    /// What is known of the leaf that is not at its end yet.
+    open: Crc64,
+}
+
+impl Leaves {
+    /// The next bytes, which end at `end`.
+    fn push(&mut self, sum: Crc64, end: u64) {
+        self.open = self.open.join(sum);
+        if end.is_multiple_of(LEAF) {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.sums.push(self.open.value());
+        self.open = Crc64::default();
+    }
+
+    fn push_zeros(&mut self, range: PageRange) {
+        let whole = Crc64::of_zeros(LEAF);
+        for part in by_leaf(range) {
+            let sum = if part.len() == LEAF { whole } else { Crc64::of_zeros(part.len()) };
+            self.push(sum, part.end());
+        }
+    }
+
+    /// The checksum of the bytes of `range`, taken together from those of its leaves.
+    fn push_data(&mut self, range: PageRange, frames: &[Bytes]) -> Crc64 {
+        let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
+        let mut crc = Crc64::default();
+        for part in by_leaf(range) {
+            let sum = cursor.checksum(part.len());
+            crc = crc.join(sum);
+            self.push(sum, part.end());
+        }
+        crc
+    }
+
+    /// The end of an image may cut its last leaf.
+    fn finish(mut self) -> Vec<u64> {
+        if self.open != Crc64::default() {
+            self.close();
+        }
+        self.sums
+    }
+}
+
+/// The parts of `range` that lie in one leaf each.
+fn by_leaf(range: PageRange) -> impl Iterator<Item = PageRange> {
+    let mut rest = Some(range);
+    std::iter::from_fn(move || {
+        let range = rest?;
+        let (part, next) = range.split((range.start() / LEAF + 1) * LEAF);
+        rest = next;
+        part
+    })
 }
 
 /// For each page, whether all of its bytes are zero. A page may lie in several frames.
@@ -117,6 +187,19 @@ struct FrameCursor<'a> {
 }
 
 impl FrameCursor<'_> {
+    /// The checksum of the next `length` bytes.
+    fn checksum(&mut self, length: u64) -> Crc64 {
+        let parts = self.take(length);
+        if let [part] = &parts[..] {
+            return Crc64::of(part);
+        }
+        let mut running = Running::default();
+        for part in &parts {
+            running.update(part);
+        }
+        running.finish()
+    }
+
     /// The next `length` bytes as slices of the frames.
     fn take(&mut self, length: u64) -> Vec<Bytes> {
         let mut left = usize::try_from(length).unwrap_or(usize::MAX);
@@ -167,10 +250,15 @@ mod tests {
                 at = end;
             }
             frames.push(whole.slice(at..));
-            let range = PageRange::new(1024, 1024 + data.len() as u64).unwrap();
+            let range = PageRange::new(8192, 8192 + data.len() as u64).unwrap();
             let scanned = scan(range, &frames, ZeroRule { shortest_run: shortest * 512, trim_edges });
 
             prop_assert_eq!(scanned.crc, Crc64::of(&data));
+            let leaves: Vec<u64> = data.chunks(4096).map(|leaf| Crc64::of(leaf).value()).collect();
+            match &scanned.sums {
+                Sums::Leaves(sums) => prop_assert_eq!(sums, &leaves),
+                Sums::Zeros => prop_assert!(data.iter().all(|byte| *byte == 0)),
+            }
             let mut next = range.start();
             let mut rebuilt = Vec::new();
             for piece in &scanned.pieces {
