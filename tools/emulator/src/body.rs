@@ -14,8 +14,11 @@ use crate::store::pages::PageData;
 /// The most that one Put Page may write.
 pub(crate) const PUT_PAGE_LIMIT: u64 = 4 << 20;
 
-/// The most that one Put Blob of a block blob may hold here; the service takes more.
+/// The most that one Put Blob of a block blob, or one Put Block, may hold here; the service takes more.
 const PUT_BLOB_LIMIT: u64 = 256 << 20;
+
+/// Enough for a list of 50,000 blocks with the longest ids.
+const BLOCK_LIST_LIMIT: u64 = 8 << 20;
 
 /// Calls without data have no body, or a short one that is ignored.
 const OTHER_LIMIT: u64 = 64 << 10;
@@ -66,7 +69,8 @@ pub(crate) async fn receive(
 ) -> Outcome<RequestBody> {
     let limit = match request.call {
         Call::PutPage => PUT_PAGE_LIMIT,
-        Call::PutBlob => PUT_BLOB_LIMIT,
+        Call::PutBlob | Call::PutBlock => PUT_BLOB_LIMIT,
+        Call::PutBlockList => BLOCK_LIST_LIMIT,
         _ => OTHER_LIMIT,
     };
     let told = request.content_length()?;

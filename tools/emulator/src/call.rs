@@ -39,6 +39,12 @@ calls! {
     ListBlobs "list-blobs",
     /// Put Blob: create or replace a page blob or a block blob.
     PutBlob "put-blob",
+    /// Put Block: send a block of a block blob.
+    PutBlock "put-block",
+    /// Put Block List: make a block blob of blocks.
+    PutBlockList "put-block-list",
+    /// Get Block List.
+    GetBlockList "get-block-list",
     /// Put Page with `x-ms-page-write: update`.
     PutPage "put-page",
     /// Put Page with `x-ms-page-write: clear`.

@@ -51,6 +51,8 @@ codes! {
     BadRequest 400 "The request is invalid.";
     BlobAlreadyExists 409 "The specified blob already exists.";
     BlobNotFound 404 "The specified blob does not exist.";
+    BlockCountExceedsLimit 409 "The uncommitted block count cannot exceed the maximum limit of 100,000 blocks.";
+    BlockListTooLong 400 "The block list may not contain more than 50,000 blocks.";
     BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BothCrc64AndMd5HeaderPresent 400 "Both x-ms-content-crc64 header and Content-MD5 header are present.";
     BothCrc64AndMd5RangeHeaderPresent 400 "Both x-ms-range-get-content-crc64 header and x-ms-range-get-content-md5 header are present.";
@@ -68,7 +70,10 @@ codes! {
     InvalidApiVersionParameter 400 "The api-version is invalid.";
     InvalidAuthenticationToken 401 "The access token is invalid.";
     InvalidAuthenticationTokenAudience 401 "The access token has been obtained for wrong audience or resource.";
+    InvalidBlobOrBlock 400 "The specified blob or block content is invalid.";
     InvalidBlobType 409 "The blob type is invalid for this operation.";
+    InvalidBlockId 400 "The specified block ID is invalid. The block ID must be Base64-encoded.";
+    InvalidBlockList 400 "The specified block list is invalid.";
     InvalidCrc64 400 "The CRC64 value specified in the request is invalid. The CRC64 value must be 64 bits and base64 encoded.";
     InvalidHeaderValue 400 "The value for one of the HTTP headers is not in the correct format.";
     InvalidMd5 400 "The MD5 value specified in the request is invalid. The MD5 value must be 128 bits and base64 encoded.";
@@ -82,6 +87,7 @@ codes! {
     InvalidResourceName 400 "The resource name is invalid.";
     InvalidResourceType 404 "The resource type could not be found.";
     InvalidUri 400 "The requested URI does not represent any resource on the server.";
+    InvalidXmlDocument 400 "The XML specified is not syntactically valid.";
     LeaseAlreadyPresent 409 "There is already a lease present.";
     LeaseIdMismatchWithBlobOperation 412 "The lease ID specified did not match the lease ID for the blob.";
     LeaseIdMismatchWithLeaseOperation 409 "The lease ID specified did not match the lease ID for the blob.";

@@ -12,9 +12,10 @@
 //! [`DiskSnapshot::grant`] makes. Any other account is an ordinary one, made with [`Emulator::account`].
 //!
 //! The calls served are those of page blobs: create, write, write from a URL, clear, copy, page ranges and their
-//! difference to a snapshot, read, properties, metadata, snapshot, lease, delete and list. Headers, statuses, error codes
-//! and bodies follow recorded traffic of the service; where its behaviour is not known, [`Knobs`] choose. A [`Link`] makes
-//! the service slow and limited, [`Faults`] make it fail, and [`serve`](mod@serve) runs it as a program.
+//! difference to a snapshot, read, properties, metadata, snapshot, lease, delete and list; and those of block blobs: create
+//! whole or by blocks, commit a block list, get it. Headers, statuses, error codes and bodies follow recorded traffic of
+//! the service; where its behaviour is not known, [`Knobs`] choose. A [`Link`] makes the service slow and limited,
+//! [`Faults`] make it fail, and [`serve`](mod@serve) runs it as a program.
 //!
 //! Paths that begin with `/subscriptions/` are those of management, [`Arm`]: every disk and snapshot is a resource there,
 //! from which a client gets its SAS as it would from Azure, and `/msi/token` gives it the token that it needs. There,

@@ -110,7 +110,7 @@ impl Shaper {
             return Err(busy(BusyText::Operations));
         }
         let length = match request.call {
-            Call::PutPage | Call::PutBlob => request.content_length()?.unwrap_or(0),
+            Call::PutPage | Call::PutBlock | Call::PutBlob => request.content_length()?.unwrap_or(0),
             Call::PutPageFromUrl => {
                 request.range()?.and_then(ByteRange::closed).map_or(0, |range| range.end - range.start)
             }

@@ -226,6 +226,9 @@ fn classify(method: &Method, target: &Target, query: &BTreeMap<String, String>, 
             let clears = headers.get("x-ms-page-write").is_some_and(|write| write.as_bytes() == b"clear");
             if clears { Call::ClearPages } else { Call::PutPage }
         }
+        ("PUT", "block") => Call::PutBlock,
+        ("PUT", "blocklist") => Call::PutBlockList,
+        ("GET", "blocklist") => Call::GetBlockList,
         ("GET", "pagelist") => {
             let compares = query.contains_key("prevsnapshot") || has("x-ms-previous-snapshot-url");
             if compares { Call::PageRangesDiff } else { Call::PageRanges }
@@ -273,7 +276,7 @@ mod tests {
 
     #[test]
     fn calls_are_told_apart() {
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 15] = [
             ("PUT", "/a/c?restype=container", &[], Call::CreateContainer),
             ("GET", "/a/c?restype=container&comp=list", &[], Call::ListBlobs),
             ("PUT", "/a/c/b", &[], Call::PutBlob),
@@ -284,6 +287,9 @@ mod tests {
             ("GET", "/a/c/b?comp=pagelist", &[], Call::PageRanges),
             ("GET", "/a/c/b?comp=pagelist&prevsnapshot=x", &[], Call::PageRangesDiff),
             ("GET", "/md-a/c/b?comp=pagelist", &[("x-ms-previous-snapshot-url", "x")], Call::PageRangesDiff),
+            ("PUT", "/a/c/b?comp=block&blockid=AA%3D%3D", &[], Call::PutBlock),
+            ("PUT", "/a/c/b?comp=blocklist", &[], Call::PutBlockList),
+            ("GET", "/a/c/b?comp=blocklist", &[], Call::GetBlockList),
             ("POST", "/a/c/b", &[], Call::Unsupported),
             ("GET", "/a/c/b?comp=tags", &[], Call::Unsupported),
         ];

@@ -10,7 +10,9 @@ use azure_storage_blob::models::{
     BlobClientAcquireLeaseResultHeaders, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
     BlobClientCreateSnapshotResultHeaders, BlobClientDeleteOptions, BlobClientDownloadOptions,
     BlobClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions, BlobType,
-    DeleteSnapshotsOptionType, HttpRange, LeaseState, ListBlobsIncludeItem, PageBlobClientClearPagesOptions,
+    BlockBlobClientCommitBlockListResultHeaders, BlockBlobClientStageBlockOptions,
+    BlockBlobClientStageBlockResultHeaders, BlockListType, BlockLookupList, DeleteSnapshotsOptionType,
+    HttpRange, LeaseState, ListBlobsIncludeItem, PageBlobClientClearPagesOptions,
     PageBlobClientCreateOptions, PageBlobClientListPageRangesOptions, PageBlobClientSetSequenceNumberOptions,
     PageBlobClientSetSequenceNumberResultHeaders, PageBlobClientUploadPagesFromUrlOptions,
     PageBlobClientUploadPagesFromUrlResultHeaders, PageBlobClientUploadPagesOptions,
@@ -119,6 +121,50 @@ async fn pages_are_taken_from_a_disk_snapshot() {
     let (source, target) = (HttpRange::new(8192, 512), HttpRange::new(0, 512));
     let refused = pages.upload_pages_from_url(url, source, 0, target, None).await;
     assert_eq!(status(&refused.unwrap_err()), StatusCode::Forbidden);
+}
+
+#[tokio::test]
+async fn blocks_are_staged_committed_and_listed() {
+    let Fixture { _emulator, account, blob } = fixture().await;
+    let blocks = blob.block_blob_client();
+    let stage = async |id: u8, byte: u8, crc: Option<u64>| {
+        let options = BlockBlobClientStageBlockOptions {
+            transactional_content_crc64: crc.map(|crc| crc.to_le_bytes().to_vec()),
+            ..Default::default()
+        };
+        let content = RequestContent::from(vec![byte; 512]);
+        blocks.stage_block(&[id], 512, content, Some(options)).await
+    };
+    let staged = stage(1, b'a', Some(CRC_OF_A)).await.unwrap();
+    assert_eq!(staged.content_crc64().unwrap().unwrap(), CRC_OF_A.to_le_bytes());
+    assert_eq!(status(&stage(1, b'a', Some(CRC_OF_A + 1)).await.unwrap_err()), StatusCode::BadRequest);
+    stage(2, b'b', None).await.unwrap();
+    assert!(!blob.exists().await.unwrap());
+
+    let commit = async |ids: &[u8]| {
+        let mut list = BlockLookupList::default();
+        list.latest = Some(ids.iter().map(|id| vec![*id]).collect());
+        blocks.commit_block_list(list.try_into().unwrap(), None).await
+    };
+    assert_eq!(status(&commit(&[3]).await.unwrap_err()), StatusCode::BadRequest);
+    let committed = commit(&[2, 1]).await.unwrap();
+    let view = account.read_blob("box", "disk", None).unwrap();
+    assert_eq!(committed.etag().unwrap().unwrap().to_string(), view.etag());
+    assert_eq!(view.read(0, 4096), [[b'b'; 512], [b'a'; 512]].concat());
+    stage(3, b'c', None).await.unwrap();
+    let list = blocks.get_block_list(BlockListType::All, None).await.unwrap().into_model().unwrap();
+    let names = |blocks: Option<Vec<azure_storage_blob::models::Block>>| -> Vec<_> {
+        blocks
+            .unwrap_or_default()
+            .into_iter()
+            .map(|block| (block.name.unwrap(), block.size.unwrap()))
+            .collect()
+    };
+    assert_eq!(names(list.committed_blocks), [(vec![2], 512), (vec![1], 512)]);
+    assert_eq!(names(list.uncommitted_blocks), [(vec![3], 512)]);
+    let properties = blob.get_properties(None).await.unwrap();
+    assert_eq!(properties.blob_type().unwrap(), Some(BlobType::BlockBlob));
+    assert_eq!(properties.content_length().unwrap(), Some(1024));
 }
 
 #[tokio::test]

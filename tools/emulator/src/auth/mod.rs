@@ -108,17 +108,21 @@ fn check_header(service: &Service, account: &AccountEntry, request: &Request) ->
     }
 }
 
-/// The permissions of which one is enough for a call. Put Blob and Copy Blob ask for more if they overwrite.
+/// The permissions of which one is enough for a call. Put Blob, Put Block List and Copy Blob ask for more if they
+/// overwrite.
 fn needed(call: Call) -> &'static str {
     match call {
         Call::ListContainers | Call::ListBlobs => "l",
         Call::ContainerProperties
         | Call::GetBlob
         | Call::HeadBlob
+        | Call::GetBlockList
         | Call::PageRanges
         | Call::PageRangesDiff => "r",
         Call::CreateContainer
         | Call::PutBlob
+        | Call::PutBlock
+        | Call::PutBlockList
         | Call::CopyBlob
         | Call::SnapshotBlob
         | Call::IncrementalCopy => "cw",

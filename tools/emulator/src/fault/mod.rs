@@ -145,7 +145,7 @@ pub enum FaultKind {
     },
     /// One bit of what a Get Blob returns is changed. Checksums in headers are those of the true bytes.
     FlipByteInReply,
-    /// One bit of what a Put Page or Put Blob sends is changed before anything looks at it.
+    /// One bit of what a Put Page, Put Block or Put Blob sends is changed before anything looks at it.
     FlipByteInRequest,
     /// A write is applied and answered, and applied once more later, as a request of its own that is subject to the lease,
     /// sequence number and `If-*` conditions of that time.

@@ -144,12 +144,15 @@ impl FaultKind {
             FaultKind::BadPageList(_) => is_page_list,
             FaultKind::FlipByteInReply => asking.call == Call::GetBlob,
             FaultKind::TruncateBody { .. } | FaultKind::StallBody { .. } => {
-                let lists = matches!(asking.call, Call::GetBlob | Call::ListBlobs | Call::ListContainers);
+                let lists = matches!(
+                    asking.call,
+                    Call::GetBlob | Call::GetBlockList | Call::ListBlobs | Call::ListContainers
+                );
                 is_page_list || lists || asking.role == Role::Management
             }
             FaultKind::TooManyRequests { .. } => asking.role == Role::Management,
             FaultKind::FlipByteInRequest => {
-                asking.has_body && matches!(asking.call, Call::PutPage | Call::PutBlob)
+                asking.has_body && matches!(asking.call, Call::PutPage | Call::PutBlob | Call::PutBlock)
             }
             FaultKind::LateDuplicate { .. } | FaultKind::DelayedApply { .. } => {
                 changes_something(asking.call)
@@ -167,6 +170,7 @@ fn changes_something(call: Call) -> bool {
             | Call::ListBlobs
             | Call::GetBlob
             | Call::HeadBlob
+            | Call::GetBlockList
             | Call::PageRanges
             | Call::PageRangesDiff
             | Call::ArmListSnapshots

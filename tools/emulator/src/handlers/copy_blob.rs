@@ -54,8 +54,7 @@ pub(super) fn copy_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         copy: Some(copy),
     };
     let reply = reply.with_validators(&version);
-    blob.live = Some(version);
-    blob.lease.written(task.now);
+    blob.overwrite(version, task.now);
     Ok(reply)
 }
 

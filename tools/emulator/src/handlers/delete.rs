@@ -37,6 +37,7 @@ pub(super) fn delete_blob(task: &Task<'_>) -> Outcome<Reply> {
     blob.snapshots.clear();
     if snapshots != Some("only") {
         blob.live = None;
+        blob.staged.clear();
         blob.lease = Lease::default();
     }
     Ok(deleted())

@@ -106,10 +106,7 @@ fn add_checksum(
 fn body_of(version: &Version, range: &Range<u64>) -> ReplyBody {
     match &version.content {
         Content::Pages(pages) => ReplyBody::Pages(pages.view(range.clone())),
-        Content::Block(bytes) => {
-            let position = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            ReplyBody::Whole(Some(bytes.slice(position(range.start)..position(range.end))))
-        }
+        Content::Block(content) => ReplyBody::Whole(Some(content.slice(range.clone()))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The calls, one file per family. A handler sees an authorised request with its whole body and answers at once; each
 //! takes its blob's lock for as long as it decides and changes, so a call applies wholly or not at all.
 
+mod block_list;
 mod container;
 mod copy_blob;
 mod delete;
@@ -10,6 +11,7 @@ mod list;
 mod metadata;
 mod page_list;
 mod put_blob;
+mod put_block;
 mod put_page;
 mod put_page_from_url;
 mod set_properties;
@@ -56,6 +58,9 @@ pub(crate) fn answer(
         Call::DeleteContainer => container::delete(&task),
         Call::ListBlobs => list::list_blobs(&task),
         Call::PutBlob => put_blob::put_blob(&task, body),
+        Call::PutBlock => put_block::put_block(&task, body),
+        Call::PutBlockList => block_list::put_block_list(&task, body),
+        Call::GetBlockList => block_list::get_block_list(&task),
         Call::PutPage => put_page::put_page(&task, body),
         Call::ClearPages => put_page::clear_pages(&task, body),
         Call::GetBlob | Call::HeadBlob => get_blob::get_blob(&task),
@@ -170,6 +175,20 @@ impl<'a> Task<'a> {
         blob.lease.check_write(self.now, self.lease_id()?)?;
         Conditions::of(self.request)?.check(Purpose::Write, Some(version.validators()))?;
         Ok(Writable { version, lease: &mut blob.lease })
+    }
+
+    /// Whether the request's permissions, conditions and lease id let it write a whole blob.
+    fn check_overwrite(&self, blob: &Blob, conditions: &Conditions) -> Outcome<()> {
+        if blob.live.is_some() {
+            if !self.permit.has('w') {
+                return Err(ErrorCode::AuthorizationPermissionMismatch.into());
+            }
+            if conditions.only_if_absent() {
+                return Err(ErrorCode::BlobAlreadyExists.into());
+            }
+        }
+        blob.lease.check_write(self.now, self.lease_id()?)?;
+        conditions.check(Purpose::Write, blob.live.as_ref().map(Version::validators))
     }
 
     /// Refuses to change a snapshot.

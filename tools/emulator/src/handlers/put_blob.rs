@@ -8,10 +8,11 @@ use super::Task;
 use super::metadata::sent_metadata;
 use super::set_properties::{sent_content_headers, sent_length};
 use crate::body::RequestBody;
-use crate::conditions::{Conditions, Purpose};
+use crate::conditions::Conditions;
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::reply::Reply;
 use crate::store::blob::{Content, Version};
+use crate::store::blocks::BlockContent;
 use crate::store::pages::Pages;
 
 pub(super) fn put_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
@@ -26,16 +27,7 @@ pub(super) fn put_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
 
     let blob = task.container()?.blob_or_new(&task.request.target.blob);
     let mut blob = blob.lock();
-    if blob.live.is_some() {
-        if !task.permit.has('w') {
-            return Err(ErrorCode::AuthorizationPermissionMismatch.into());
-        }
-        if conditions.only_if_absent() {
-            return Err(ErrorCode::BlobAlreadyExists.into());
-        }
-    }
-    blob.lease.check_write(task.now, task.lease_id()?)?;
-    conditions.check(Purpose::Write, blob.live.as_ref().map(Version::validators))?;
+    task.check_overwrite(&blob, &conditions)?;
 
     let tick = task.service.clock.tick();
     let is_block = matches!(content, Content::Block(_));
@@ -57,8 +49,7 @@ pub(super) fn put_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         reply.set("content-md5", &crate::checksum::md5_text(body.md5()));
         reply.set("x-ms-content-crc64", &crate::checksum::crc64_text(body.crc64()));
     }
-    blob.live = Some(version);
-    blob.lease.written(task.now);
+    blob.overwrite(version, task.now);
     Ok(reply)
 }
 
@@ -78,7 +69,7 @@ fn new_content(task: &Task<'_>, body: &RequestBody) -> Outcome<(Content, u64)> {
         }
         "BlockBlob" => {
             super::put_page::check_body(request, body)?;
-            Ok((Content::Block(body.joined()), 0))
+            Ok((Content::Block(BlockContent::whole(body.joined())), 0))
         }
         "AppendBlob" => Err(ErrorCode::NotImplemented.into()),
         _ => Err(Failure::bad_header("x-ms-blob-type", blob_type)),

@@ -27,14 +27,18 @@ pub(super) fn put_page(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
     }
     check_body(task.request, body)?;
     let mut reply = store(task, &range, &body.data)?;
-    // One checksum comes back: that which was sent, and if none was, the one that the account is set to.
-    let sent = |name: &str| task.request.headers.contains_key(name);
-    if sent("content-md5") || (task.knobs.put_page_returns_md5 && !sent("x-ms-content-crc64")) {
+    show_checksum(&mut reply, task.request, body, task.knobs.put_page_returns_md5);
+    Ok(reply)
+}
+
+/// Tells one checksum of what was sent: that which came with it, and if none did, the one that is preferred.
+pub(super) fn show_checksum(reply: &mut Reply, request: &Request, body: &RequestBody, prefers_md5: bool) {
+    let sent = |name: &str| request.headers.contains_key(name);
+    if sent("content-md5") || (prefers_md5 && !sent("x-ms-content-crc64")) {
         reply.set("content-md5", &md5_text(body.md5()));
     } else {
         reply.set("x-ms-content-crc64", &crc64_text(body.crc64()));
     }
-    Ok(reply)
 }
 
 /// Writes pages whose checksum is right, and begins the reply.

@@ -2,27 +2,36 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
+use super::blocks::{BlockContent, Staged};
 use super::lease::Lease;
 use super::pages::Pages;
 use crate::clock::Moment;
 use crate::conditions::Validators;
+use crate::error::{ErrorCode, Outcome};
 
 /// A blob's content.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Pages(Pages),
-    /// A block blob, as one piece.
-    Block(Bytes),
+    Block(BlockContent),
 }
 
 impl Content {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Content::Pages(pages) => pages.len(),
-            Content::Block(bytes) => bytes.len() as u64,
+            Content::Block(content) => content.len(),
+        }
+    }
+
+    /// Flips a bit in place. Returns whether there is such a byte.
+    pub(crate) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
+        let flip = |stored: &mut u8| *stored ^= 1 << bit;
+        match self {
+            Content::Pages(pages) => pages.change_byte(byte, flip),
+            Content::Block(content) => content.change_byte(byte, flip),
         }
     }
 
@@ -91,6 +100,8 @@ pub(crate) struct Blob {
     pub(crate) live: Option<Version>,
     pub(crate) snapshots: BTreeMap<Moment, Version>,
     pub(crate) lease: Lease,
+    /// Blocks that wait for being committed. While there is nothing else, there is no blob for its readers.
+    pub(crate) staged: Staged,
 }
 
 impl Blob {
@@ -102,12 +113,35 @@ impl Blob {
         }
     }
 
+    /// The same to be changed.
+    pub(crate) fn version_mut(&mut self, snapshot: Option<Moment>) -> Option<&mut Version> {
+        match snapshot {
+            Some(time) => self.snapshots.get_mut(&time),
+            None => self.live.as_mut(),
+        }
+    }
+
+    /// Stores a new present state, over what is there. Blocks that waited are gone then.
+    pub(crate) fn overwrite(&mut self, version: Version, now: Moment) {
+        self.live = Some(version);
+        self.staged.clear();
+        self.lease.written(now);
+    }
+
+    /// Refuses what is for block blobs only.
+    pub(crate) fn refuse_pages(&self) -> Outcome<()> {
+        match self.live.as_ref().map(|live| &live.content) {
+            Some(Content::Pages(_)) => Err(ErrorCode::InvalidBlobType.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a snapshot of the present state, named `time`. Returns it; none if there is no present state.
     pub(crate) fn take_snapshot(&mut self, time: Moment) -> Option<&mut Version> {
         let live = self.live.as_mut()?;
         let content = match &mut live.content {
             Content::Pages(pages) => Content::Pages(pages.freeze()),
-            Content::Block(bytes) => Content::Block(bytes.clone()),
+            Content::Block(content) => Content::Block(content.clone()),
         };
         let snapshot = Version { content, ..live.clone() };
         Some(self.snapshots.entry(time).or_insert(snapshot))

@@ -83,7 +83,8 @@ fn page_changes(newer: &Pages, older: &Pages, window: &Range<u64>) -> Vec<Extent
         }
         let present = new.map_or(0, |block| block.present);
         let data = new.map_or(0, |block| block.written_after(older.epoch));
-        let clear = old.map_or(0, |block| block.present) & !present;
+        // A page that only rot allocated was never written.
+        let clear = old.map_or(0, |block| block.written_after(0)) & !present;
         let inside = window_bits(index, window);
         push_block(&mut extents, index, data & inside, clear & inside);
     }

@@ -3,6 +3,7 @@
 //! No lock is held while anything is sent or awaited; replies carry their own hold on the bytes that they send.
 
 pub(crate) mod blob;
+pub(crate) mod blocks;
 pub(crate) mod diff;
 pub(crate) mod lease;
 pub(crate) mod pages;

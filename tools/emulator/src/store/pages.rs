@@ -170,6 +170,24 @@ impl Pages {
         self.write(&PageData::of(length.saturating_sub(PAGE), footer));
     }
 
+    /// Changes a byte in place, as rot does: the page counts as not written. One that holds nothing is allocated by it.
+    pub(super) fn change_byte(&mut self, offset: u64, change: impl Fn(&mut u8)) -> bool {
+        if offset >= self.length {
+            return false;
+        }
+        let blocks = Arc::make_mut(&mut self.blocks);
+        let block = blocks.entry(offset / BLOCK).or_insert_with(|| Arc::new(Block::empty()));
+        let block = Arc::make_mut(block);
+        let at = offset_in_block(offset);
+        let page = bits(at / PAGE_BYTES..at / PAGE_BYTES + 1);
+        if block.present & page == 0 {
+            block.present |= page;
+            block.written[at / PAGE_BYTES] = 0;
+        }
+        block.change_data(at..at + 1, |data| data.iter_mut().for_each(change));
+        true
+    }
+
     /// The bytes of `range`, which must lie inside the blob; it need not be made of whole pages.
     pub(crate) fn view(&self, range: Range<u64>) -> PageView {
         let blocks = self.blocks.range(block_indexes(&range));

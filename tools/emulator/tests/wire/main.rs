@@ -6,6 +6,7 @@
 mod access;
 mod arm;
 mod blobs;
+mod blocks;
 mod client;
 mod conditions;
 mod copies;
@@ -17,4 +18,5 @@ mod link;
 mod listing;
 mod page_lists;
 mod page_writes;
+mod tamper;
 mod tokens;

@@ -1,5 +1,7 @@
 //! A storage account from the outside: addresses, signatures, and a direct look at what its blobs hold.
 
+mod tamper;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -105,6 +107,21 @@ impl Account {
         })
     }
 
+    /// The names of a container's blobs, in order; those that have only snapshots or blocks that wait are no blobs.
+    pub fn blob_names(&self, container: &str) -> Vec<String> {
+        let blobs = self.entry.container(container).map(|container| container.blobs("")).unwrap_or_default();
+        let present = blobs.into_iter().filter(|(_, blob)| blob.lock().live.is_some());
+        present.map(|(name, _)| name).collect()
+    }
+
+    /// Deletes a blob with its snapshots, whoever leases it. Returns whether there was one.
+    pub fn delete_blob(&self, container: &str, blob: &str) -> bool {
+        let Some(blob) = self.entry.container(container).and_then(|container| container.blob(blob)) else {
+            return false;
+        };
+        std::mem::take(&mut *blob.lock()).live.is_some()
+    }
+
     fn service_sas(
         &self,
         resource_kind: &'static str,
@@ -144,10 +161,7 @@ impl BlobView {
         let start = offset.min(end);
         match &self.version.content {
             Content::Pages(pages) => pages.view(start..end).to_vec(),
-            Content::Block(bytes) => {
-                let position = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                bytes[position(start)..position(end)].to_vec()
-            }
+            Content::Block(content) => content.slice(start..end).to_vec(),
         }
     }
 
@@ -157,7 +171,7 @@ impl BlobView {
             Content::Pages(pages) => {
                 allocated(pages, &(0..pages.len())).into_iter().map(|extent| extent.range).collect()
             }
-            Content::Block(bytes) => std::iter::once(0..bytes.len() as u64).collect(),
+            Content::Block(content) => std::iter::once(0..content.len()).collect(),
         }
     }
 
