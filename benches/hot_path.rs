@@ -73,7 +73,7 @@ fn page_list(criterion: &mut Criterion) {
     });
     group.bench_function("plan", |bench| {
         bench.iter(|| {
-            let mut planner = Planner::new(PlanOptions::default());
+            let mut planner = Planner::new(PlanOptions::default(), 1 << 40);
             let mut chunks = Vec::new();
             for extent in (0..EXTENTS).map(extent) {
                 planner.push(extent, &mut chunks);

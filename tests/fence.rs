@@ -17,6 +17,7 @@ use snapferry::base::marker::StepId;
 use snapferry::base::{Base, Opening};
 use snapferry::chain::SnapshotId;
 use snapferry::copy::frontier::Checkpoint;
+use snapferry::copy::keeper::Keeper;
 use snapferry::range::PageRange;
 use snapferry_emulator::{Call, DiskSnapshot, Fault, FaultKind};
 use world::{MIB, World, noise, raw, snapferry, text, url};

@@ -17,6 +17,7 @@ use super::crc64::Crc64;
 use super::endpoint::{Endpoint, Request, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
 use super::page_blob::{PageBlob, client_options, text};
+use super::pages::corrupt_if_mismatch;
 use super::resource::Resource;
 
 /// A block blob behind an endpoint.
@@ -162,7 +163,9 @@ impl BlockBlob {
     where
         F: Future<Output = azure_core::Result<T>>,
     {
-        let attempt = || async { attempt().await.map_err(|error| self.endpoint.error_of_sdk(call, error)) };
+        let attempt = || async {
+            attempt().await.map_err(|error| corrupt_if_mismatch(self.endpoint.error_of_sdk(call, error)))
+        };
         self.endpoint.retry().run(attempt).await
     }
 

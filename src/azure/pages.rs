@@ -158,7 +158,7 @@ impl PageBlob {
 }
 
 /// The service found that our bytes were changed on the way: that passes by itself.
-fn corrupt_if_mismatch(error: CallError) -> CallError {
+pub(super) fn corrupt_if_mismatch(error: CallError) -> CallError {
     if matches!(error.code(), "Crc64Mismatch" | "Md5Mismatch") {
         return CallError { cause: Cause::Corrupt(error.cause.to_string()), ..error };
     }

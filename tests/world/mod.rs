@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs, unreachable_pub)]
 
 pub mod manager;
+pub mod record;
 
 use std::time::Duration;
 
@@ -85,6 +86,7 @@ impl World {
     pub fn assert_identical(&self, report: &Report, snapshot: &DiskSnapshot) {
         let point = self.base(Some(&report.point.point)).expect("the point exists");
         assert_same_bytes(&point, snapshot);
+        record::assert_recorded(&self.account, CONTAINER, &point, snapshot);
     }
 
     /// The state that the base claims for itself.
