@@ -142,8 +142,8 @@ async fn blocks_are_staged_committed_and_listed() {
     assert!(!blob.exists().await.unwrap());
 
     let commit = async |ids: &[u8]| {
-        let mut list = BlockLookupList::default();
-        list.latest = Some(ids.iter().map(|id| vec![*id]).collect());
+        let latest = Some(ids.iter().map(|id| vec![*id]).collect());
+        let list = BlockLookupList { latest, ..Default::default() };
         blocks.commit_block_list(list.try_into().unwrap(), None).await
     };
     assert_eq!(status(&commit(&[3]).await.unwrap_err()), StatusCode::BadRequest);
