@@ -51,9 +51,9 @@ codes! {
     BadRequest 400 "The request is invalid.";
     BlobAlreadyExists 409 "The specified blob already exists.";
     BlobNotFound 404 "The specified blob does not exist.";
+    BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BlockCountExceedsLimit 409 "The uncommitted block count cannot exceed the maximum limit of 100,000 blocks.";
     BlockListTooLong 400 "The block list may not contain more than 50,000 blocks.";
-    BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BothCrc64AndMd5HeaderPresent 400 "Both x-ms-content-crc64 header and Content-MD5 header are present.";
     BothCrc64AndMd5RangeHeaderPresent 400 "Both x-ms-range-get-content-crc64 header and x-ms-range-get-content-md5 header are present.";
     CannotVerifyCopySource 500 "Could not verify the copy source within the specified time.";

@@ -149,8 +149,7 @@ fn import(task: &Task<'_>, input: &Input) -> Outcome<NewContent> {
     let Content::Pages(pages) = &blob.version(snapshot).ok_or_else(missing)?.content else {
         return Err(bad_uri("The source blob is not a page blob."));
     };
-    let shown = shown_uri(uri);
-    check_vhd(pages).map_err(|bad| invalid_vhd(shown_uri(uri).split('?').next().unwrap_or_default(), bad))?;
+    check_vhd(pages).map_err(|bad| invalid_vhd(uri.split('?').next().unwrap_or_default(), bad))?;
     let bytes = pages.len() - FOOTER;
     if !bytes.is_multiple_of(MIB) {
         let text = format!(
@@ -160,7 +159,7 @@ fn import(task: &Task<'_>, input: &Input) -> Outcome<NewContent> {
         return Err(Failure::from(ErrorCode::InvalidVhd).saying(text));
     }
     check_same_size(input, bytes)?;
-    let blob = Some((shown, account_id.to_owned()));
+    let blob = Some((shown_uri(uri), account_id.to_owned()));
     Ok(NewContent::of_vhd(Creation { option: "Import", blob, ..Creation::default() }, pages.clone()))
 }
 

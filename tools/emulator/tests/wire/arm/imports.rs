@@ -107,7 +107,7 @@ async fn what_cannot_be_imported() {
 
     let (id, nowhere) = (account.arm_id(), account.arm_id().replace("/target", "/other"));
     let exported = world.disk.snapshot().grant();
-    let exporter = exported.split('/').nth(3).unwrap().to_owned();
+    let disk_account = exported.split('/').nth(3).unwrap().to_owned();
     let url = |name: &str| account.blob_url(CONTAINER, name);
     for (uri, account_id, target, says) in [
         (String::new(), id.as_str(), "sourceUri", "missing"),
@@ -116,7 +116,7 @@ async fn what_cannot_be_imported() {
         (far.blob_url(CONTAINER, "base"), &id, "sourceUri", "not in an account of the region"),
         (plain.clone(), &nowhere, "storageAccountId", "not in the storage account 'other'"),
         (plain.replace("/target/", "/other/"), &nowhere, "storageAccountId", "no storage account 'other'"),
-        (exported, &exporter, "storageAccountId", "no storage account"),
+        (exported, &disk_account, "storageAccountId", "no storage account"),
         (url("none"), &id, "sourceUri", "does not exist"),
         (format!("{plain}?snapshot=2026-01-01T00:00:00.0000000Z"), &id, "sourceUri", "does not exist"),
         (url("block"), &id, "sourceUri", "not a page blob"),

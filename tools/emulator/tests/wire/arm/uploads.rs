@@ -11,7 +11,7 @@ use crate::client::{Answer, and, elements, get, put, send};
 const DISK: u64 = 20 * MIB;
 const SIZE: u64 = DISK + 512;
 
-fn upload(size: Value) -> Value {
+fn upload(size: &Value) -> Value {
     let creation = json!({ "createOption": "Upload", "uploadSizeBytes": size });
     json!({ "location": "westeurope", "properties": { "creationData": creation } })
 }
@@ -37,7 +37,7 @@ async fn clear(url: &str, range: &str) -> Answer {
 impl World {
     async fn make_upload(&self) -> String {
         let id = self.disk_id("up");
-        let made = self.ask("PUT", &id, upload(json!(SIZE))).await;
+        let made = self.ask("PUT", &id, upload(&json!(SIZE))).await;
         assert_eq!(made.status, 200, "{}", made.text());
         id
     }
@@ -61,7 +61,7 @@ impl World {
 #[tokio::test]
 async fn what_is_uploaded_is_what_the_disk_holds() {
     let world = World::new().await;
-    let made = world.ask("PUT", &world.disk_id("up"), upload(json!(SIZE))).await;
+    let made = world.ask("PUT", &world.disk_id("up"), upload(&json!(SIZE))).await;
     let body = json_of(&made);
     let properties = &body["properties"];
     assert_eq!((made.status, &properties["diskState"]), (200, &json!("ReadyToUpload")));
@@ -72,7 +72,7 @@ async fn what_is_uploaded_is_what_the_disk_holds() {
     let id = world.disk_id("up");
     let url = sas_of(&world.begin_disk(&id, "Write").await);
     assert_eq!(world.disk_state(&id).await, "ActiveUpload");
-    assert_eq!(world.arm.active_grants(), [id.clone()]);
+    assert_eq!(world.arm.active_grants(), [id.as_str()]);
     let (path, query) = url.split_once('?').unwrap();
     assert!(path.starts_with(&format!("{}/md-impexp-", world.emulator.endpoint())), "{path}");
     assert!(path.ends_with("/abcd") && query.starts_with("sv=2018-03-28&sr=b&si="), "{url}");
@@ -191,15 +191,15 @@ async fn sizes_that_no_upload_may_have() {
         (json!(21 * MIB), "is not a whole number of MiB and a footer"),
         (json!(SIZE + 1), "is not a whole number of MiB and a footer"),
     ] {
-        let refused = world.ask("PUT", &id, upload(size)).await;
+        let refused = world.ask("PUT", &id, upload(&size)).await;
         assert_refused(&refused, 400, "InvalidParameter", says);
         assert_eq!(json_of(&refused)["error"]["target"], "uploadSizeBytes");
     }
     assert_eq!(world.get(&id).await.status, 404);
-    let largest = world.ask("PUT", &id, upload(json!(35_183_298_347_520_u64))).await;
+    let largest = world.ask("PUT", &id, upload(&json!(35_183_298_347_520_u64))).await;
     assert_eq!(json_of(&largest)["properties"]["diskSizeGB"], 32_767);
-    assert_eq!(world.ask("PUT", &id, upload(json!(35_183_298_347_520_u64))).await.status, 200);
-    let other = world.ask("PUT", &id, upload(json!(SIZE))).await;
+    assert_eq!(world.ask("PUT", &id, upload(&json!(35_183_298_347_520_u64))).await.status, 200);
+    let other = world.ask("PUT", &id, upload(&json!(SIZE))).await;
     assert_refused(&other, 409, "PropertyChangeNotAllowed", "creationData");
 }
 
@@ -270,7 +270,7 @@ async fn an_upload_may_take_its_time_and_fail_late() {
         let url = accepted.header("azure-asyncoperation").unwrap().to_owned();
         json_of(&world.ask_url("GET", &url, Value::Null).await)
     };
-    let made = outcome(world.ask("PUT", &id, upload(json!(SIZE))).await).await;
+    let made = outcome(world.ask("PUT", &id, upload(&json!(SIZE))).await).await;
     assert_eq!(made["properties"]["output"]["properties"]["diskState"], "ReadyToUpload");
     let begun = outcome(world.begin_disk(&id, "Write").await).await;
     let url = begun["properties"]["output"]["accessSAS"].as_str().unwrap().to_owned();
