@@ -95,8 +95,14 @@ calls! {
     ArmGetDisk "arm-get-disk",
     /// Create a managed disk.
     ArmPutDisk "arm-put-disk",
+    /// Change a managed disk's tags.
+    ArmPatchDisk "arm-patch-disk",
     /// Delete a managed disk.
     ArmDeleteDisk "arm-delete-disk",
+    /// Ask for a SAS of a managed disk itself, to read it or to write an upload.
+    DiskBeginGetAccess "disk-begin-get-access",
+    /// End all SAS of a managed disk itself; of an upload, finish it.
+    DiskEndGetAccess "disk-end-get-access",
     /// Ask how a management operation is getting on.
     ArmPoll "arm-poll",
     /// Get a token of the managed identity.

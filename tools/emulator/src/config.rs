@@ -68,6 +68,12 @@ pub struct Knobs {
     pub page_list_range_must_align: bool,
     /// Whether a page list refuses a range that ends past the blob's end (416), instead of cutting it.
     pub page_list_range_must_fit: bool,
+    /// Whether the host of a disk's upload takes `x-ms-content-crc64`, and returns it (else 400 `UnsupportedHeader`, and
+    /// replies without a checksum). What the service does is not known, of this and of the next.
+    pub upload_takes_crc64: bool,
+    /// Whether what was uploaded to a disk can be read with the SAS for writing: Get Blob, Get Blob Properties, Get Page
+    /// Ranges (else 403 `AuthorizationPermissionMismatch`).
+    pub upload_can_be_read: bool,
     /// Whether export accounts ask for a bearer token besides the SAS, as Entra-secured disks do.
     pub export_needs_bearer: bool,
 }
@@ -89,6 +95,8 @@ impl Default for Knobs {
             default_maxresults: None,
             page_list_range_must_align: false,
             page_list_range_must_fit: false,
+            upload_takes_crc64: true,
+            upload_can_be_read: false,
             export_needs_bearer: false,
         }
     }

@@ -51,13 +51,14 @@ codes! {
     BadRequest 400 "The request is invalid.";
     BlobAlreadyExists 409 "The specified blob already exists.";
     BlobNotFound 404 "The specified blob does not exist.";
+    BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BlockCountExceedsLimit 409 "The uncommitted block count cannot exceed the maximum limit of 100,000 blocks.";
     BlockListTooLong 400 "The block list may not contain more than 50,000 blocks.";
-    BlobOverwritten 409 "The blob has been recreated since the previous snapshot was taken.";
     BothCrc64AndMd5HeaderPresent 400 "Both x-ms-content-crc64 header and Content-MD5 header are present.";
     BothCrc64AndMd5RangeHeaderPresent 400 "Both x-ms-range-get-content-crc64 header and x-ms-range-get-content-md5 header are present.";
     CannotVerifyCopySource 500 "Could not verify the copy source within the specified time.";
     ConditionNotMet 412 "The condition specified using HTTP conditional header(s) is not met.";
+    ConditionHeadersNotSupported 400 "Condition headers are not supported.";
     ContainerAlreadyExists 409 "The specified container already exists.";
     ContainerNotFound 404 "The specified container does not exist.";
     CopySourceCannotBeIncrementalCopyBlob 409 "Source blob of a copy operation cannot be non-snapshot incremental copy blob.";
@@ -87,6 +88,7 @@ codes! {
     InvalidResourceName 400 "The resource name is invalid.";
     InvalidResourceType 404 "The resource type could not be found.";
     InvalidUri 400 "The requested URI does not represent any resource on the server.";
+    InvalidVhd 409 "The disk's VHD is not valid.";
     InvalidXmlDocument 400 "The XML specified is not syntactically valid.";
     LeaseAlreadyPresent 409 "There is already a lease present.";
     LeaseIdMismatchWithBlobOperation 412 "The lease ID specified did not match the lease ID for the blob.";

@@ -9,7 +9,8 @@
 //!
 //! One port serves all accounts: `http://127.0.0.1:PORT/<account>/<container>/<blob>`. An account whose name begins with
 //! `md-` holds the hidden page blob of one managed disk, and lets clients read its snapshots with the SAS that
-//! [`DiskSnapshot::grant`] makes. Any other account is an ordinary one, made with [`Emulator::account`].
+//! [`DiskSnapshot::grant`] makes; one that begins with `md-impexp-` holds a full snapshot, or a disk that is exported or
+//! uploaded itself. Any other account is an ordinary one, made with [`Emulator::account`].
 //!
 //! The calls served are those of page blobs: create, write, write from a URL, clear, copy, page ranges and their
 //! difference to a snapshot, read, properties, metadata, snapshot, lease, delete and list; and those of block blobs: create
@@ -19,7 +20,11 @@
 //!
 //! Paths that begin with `/subscriptions/` are those of management, [`Arm`]: every disk and snapshot is a resource there,
 //! from which a client gets its SAS as it would from Azure, and `/msi/token` gives it the token that it needs. There,
-//! [`ArmKnobs`] choose.
+//! [`ArmKnobs`] choose. Disks are made empty, of a snapshot (`Copy`), of a page blob (`Import`) or of what a client
+//! uploads (`Upload`): the SAS for that opens a blob which takes pages and little else.
+//!
+//! Tests look behind the service's back: [`Account::read_blob`] and [`Disk::read_image`] trust no wire, and
+//! [`Account::flip_bit`] and [`Account::set_metadata_raw`] do damage that no call tells of.
 //!
 //! An ordinary account takes a SAS, a signature with its key (`SharedKey`), or any bearer token. With [`Config::tls`]
 //! the port serves HTTPS. A request that names a source is given it only from loopback, from this emulator or another.

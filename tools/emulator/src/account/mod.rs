@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::arm;
 use crate::auth::sas;
 use crate::clock::Moment;
 use crate::request::Target;
@@ -50,6 +52,23 @@ impl Account {
     /// The account's key, as a user would copy it from the portal.
     pub fn key_base64(&self) -> String {
         BASE64_STANDARD.encode(&self.entry.key)
+    }
+
+    /// Makes it an account of the premium kind, or an ordinary one again. That matters for imports only: a disk cannot be
+    /// made of a snapshot of a premium page blob. This is an assumption, from such snapshots not being readable directly.
+    pub fn set_premium(&self, premium: bool) {
+        self.entry.premium.store(premium, Ordering::Relaxed);
+    }
+
+    /// The id of the account's resource, for a client that names it; management here does not serve it.
+    pub fn arm_id(&self) -> String {
+        let subscription = self.service.arm.subscription;
+        let group = arm::DEFAULT_GROUP;
+        let provider = "Microsoft.Storage/storageAccounts";
+        format!(
+            "/subscriptions/{subscription}/resourceGroups/{group}/providers/{provider}/{}",
+            self.entry.name
+        )
     }
 
     /// `http://127.0.0.1:PORT/account/container`.

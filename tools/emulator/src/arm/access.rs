@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Task;
 use super::input::Input;
-use super::knobs::SecondGrant;
+use super::knobs::{ArmKnobs, SecondGrant};
 use super::operations::Done;
 use super::registry::State;
 use super::reply::invalid;
@@ -26,12 +26,16 @@ pub(super) fn begin(task: &Task<'_>, state: &State, input: &Input) -> Outcome<Do
         return Err(invalid("access", "Snapshots can be accessed with 'Read' only."));
     }
     let duration = duration(input)?;
-    check_format(&entry, input.text("/fileFormat")?)?;
+    check_format("snapshot", entry.state().sector_size, input.text("/fileFormat")?)?;
     check_network(&entry)?;
     check_complete(&entry)?;
     let url = grant(task, state, &entry, task.now.plus(duration))?;
-    let field = if state.knobs.lower_case_sas { "accessSas" } else { "accessSAS" };
-    Ok(Done::with(json!({ field: url })))
+    Ok(granted(&state.knobs, &url))
+}
+
+pub(super) fn granted(knobs: &ArmKnobs, url: &str) -> Done {
+    let field = if knobs.lower_case_sas { "accessSas" } else { "accessSAS" };
+    Done::with(json!({ field: url }))
 }
 
 /// Fine if there is nothing to end. A SAS that a test made itself stays.
@@ -40,7 +44,7 @@ pub(super) fn end(task: &Task<'_>, state: &State) -> Outcome<Done> {
     Ok(Done::without_body(StatusCode::OK))
 }
 
-fn duration(input: &Input) -> Outcome<Duration> {
+pub(super) fn duration(input: &Input) -> Outcome<Duration> {
     let seconds = input.number("/durationInSeconds")?.unwrap_or_default();
     if !(SHORTEST..=LONGEST).contains(&seconds) {
         let text =
@@ -51,14 +55,13 @@ fn duration(input: &Input) -> Outcome<Duration> {
 }
 
 /// Large sectors are exported as VHDX, all others as VHD.
-fn check_format(entry: &SnapshotEntry, format: Option<&str>) -> Outcome<()> {
-    let own = if entry.state().sector_size == 512 { "VHD" } else { "VHDX" };
+pub(super) fn check_format(kind: &str, sector_size: u32, format: Option<&str>) -> Outcome<()> {
+    let own = if sector_size == 512 { "VHD" } else { "VHDX" };
     match format {
         None => Ok(()),
         Some(format) if format == own => Ok(()),
         Some(format @ ("VHD" | "VHDX")) => {
-            let text =
-                format!("The file format '{format}' is not supported for this snapshot, only '{own}'.");
+            let text = format!("The file format '{format}' is not supported for this {kind}, only '{own}'.");
             Err(invalid("fileFormat", text))
         }
         Some(format) => Err(invalid("fileFormat", format!("The value '{format}' is invalid."))),
@@ -77,22 +80,16 @@ fn check_network(entry: &SnapshotEntry) -> Outcome<()> {
 /// The URL with the SAS, if there may be one more.
 fn grant(task: &Task<'_>, state: &State, entry: &SnapshotEntry, lapses: Moment) -> Outcome<String> {
     let service = task.service;
-    let present = entry.managed_urls(service);
-    if let Some(url) = present.into_iter().next() {
-        match state.knobs.second_grant {
-            SecondGrant::Refused => {
-                let text = format!(
-                    "There is an active shared access signature outstanding for snapshot '{}'. \
-                     Call EndGetAccess before asking for another one.",
-                    entry.id.name
-                );
-                return Err(Failure::from(ErrorCode::OperationNotAllowed).saying(text));
+    if let Some(present) = entry.managed_urls(service).into_iter().next() {
+        return match state.knobs.second_grant {
+            SecondGrant::Refused => Err(outstanding("snapshot", &entry.id.name, ANOTHER)),
+            SecondGrant::Same => Ok(present),
+            SecondGrant::NewBesideOld => Ok(entry.grant(service, Some(lapses), true)),
+            SecondGrant::NewInsteadOfOld => {
+                entry.revoke_managed();
+                Ok(entry.grant(service, Some(lapses), true))
             }
-            SecondGrant::Same => return Ok(url),
-            SecondGrant::NewBesideOld => {}
-            SecondGrant::NewInsteadOfOld => entry.revoke_managed(),
-        }
-        return Ok(entry.grant(service, Some(lapses), true));
+        };
     }
     let limit = state.knobs.family_grant_limit;
     let in_family = |other: &SnapshotEntry| entry.family.is_some() && other.family == entry.family;
@@ -109,4 +106,16 @@ fn grant(task: &Task<'_>, state: &State, entry: &SnapshotEntry, lapses: Moment) 
         return Err(Failure::from(ErrorCode::OperationNotAllowed).saying(text));
     }
     Ok(entry.grant(service, Some(lapses), true))
+}
+
+/// What a SAS that is out stands in the way of.
+pub(super) const ANOTHER: &str = "asking for another one";
+
+/// 409: there is a SAS that has to be ended first.
+pub(super) fn outstanding(kind: &str, name: &str, before: &str) -> Failure {
+    let text = format!(
+        "There is an active shared access signature outstanding for {kind} '{name}'. \
+         Call EndGetAccess before {before}."
+    );
+    Failure::from(ErrorCode::OperationNotAllowed).saying(text)
 }

@@ -77,7 +77,9 @@ fn check_action(service: &Service, request: &Request, route: &Route) -> Outcome<
     let path = request.path_and_query.split('?').next().unwrap_or_default();
     // What is asked of a resource is no part of its scope.
     let scope = match request.call {
-        Call::BeginGetAccess | Call::EndGetAccess => path.rsplit_once('/').map_or(path, |(id, _)| id),
+        Call::BeginGetAccess | Call::EndGetAccess | Call::DiskBeginGetAccess | Call::DiskEndGetAccess => {
+            path.rsplit_once('/').map_or(path, |(id, _)| id)
+        }
         _ => path,
     };
     let (client, object) = (service.arm.client_id, service.arm.object_id);

@@ -70,12 +70,15 @@ impl Arm {
         state.knobs = knobs;
     }
 
-    /// The ids of the snapshots that management gave a SAS for which is still good, sorted.
+    /// The ids of the snapshots and disks that management gave a SAS for which is still good, sorted.
     pub fn active_grants(&self) -> Vec<String> {
         let now = self.service.clock.now();
         let state = self.service.arm.lock();
         let accessed = state.snapshots.values().filter(|entry| entry.has_managed_access(now));
-        let mut ids: Vec<String> = accessed.map(|entry| self.service.arm.id_of(&entry.id)).collect();
+        let snapshots = accessed.map(|entry| &entry.id);
+        let accessed = state.disks.values().filter(|entry| entry.has_managed_access(now));
+        let all = snapshots.chain(accessed.map(|entry| &entry.id));
+        let mut ids: Vec<String> = all.map(|id| self.service.arm.id_of(id)).collect();
         ids.sort();
         ids
     }

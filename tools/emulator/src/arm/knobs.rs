@@ -30,7 +30,7 @@ pub struct ArmKnobs {
     pub late_refusals: bool,
     /// Whether the field is spelt `accessSas` instead of `accessSAS`.
     pub lower_case_sas: bool,
-    /// What beginGetAccess does while a SAS is out.
+    /// What beginGetAccess does while a SAS is out for the same snapshot or disk.
     pub second_grant: SecondGrant,
     /// How many snapshots of a family may have a SAS.
     pub family_grant_limit: usize,

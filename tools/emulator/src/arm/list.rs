@@ -20,7 +20,7 @@ pub(super) fn snapshots(task: &Task<'_>, state: &State) -> Outcome<Reply> {
 }
 
 pub(super) fn disks(task: &Task<'_>, state: &State) -> Outcome<Reply> {
-    page(task, state, &state.disks, |entry| view::disk(task.service, entry))
+    page(task, state, &state.disks, |entry| view::disk(task.service, entry, task.now))
 }
 
 fn page<T>(

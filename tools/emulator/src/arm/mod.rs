@@ -1,8 +1,9 @@
 //! Management: the Azure Resource Manager's side of disks and snapshots, in JSON, and a managed identity's endpoint.
 //!
 //! ```text
-//! route -> admit (token) -> snapshots, disks, access, list -> operations -> reply
-//! (Call)                        |   registry > resource > disk::HiddenBlob   (202, polls)
+//! route -> admit (token) -> snapshots, access, disks, disk_access, list -> operations -> reply
+//! (Call)                        |            disk_content, transfer        (202, polls)
+//!                               `-> registry > resource > disk::HiddenBlob
 //! ```
 //!
 //! Each call holds the registry's lock from its first look to its last change, so it applies wholly or not at all.
@@ -11,6 +12,8 @@ mod access;
 mod admit;
 mod api;
 mod copies;
+mod disk_access;
+mod disk_content;
 mod disks;
 mod input;
 mod knobs;
@@ -22,6 +25,7 @@ mod resource;
 mod route;
 mod snapshots;
 mod token;
+mod transfer;
 mod view;
 
 use hyper::StatusCode;
@@ -99,6 +103,17 @@ impl Task<'_> {
             }
             Call::ArmPutDisk => {
                 let outcome = input().and_then(|input| disks::put(self, state, &input));
+                self.conclude(state, knobs.other_changes, outcome)
+            }
+            Call::ArmPatchDisk => {
+                input().and_then(|input| disks::patch(self, state, &input)).map(Done::into_reply)
+            }
+            Call::DiskBeginGetAccess => {
+                let outcome = input().and_then(|input| disk_access::begin(self, state, &input));
+                self.conclude(state, knobs.begin_access, outcome)
+            }
+            Call::DiskEndGetAccess => {
+                let outcome = disk_access::end(self, state);
                 self.conclude(state, knobs.other_changes, outcome)
             }
             Call::ArmDeleteDisk => {

@@ -12,6 +12,7 @@ use super::copies::Copies;
 use super::knobs::ArmKnobs;
 use super::operations::Operation;
 use super::resource::{Creation, DiskEntry, Key, Kind, ResourceId, SnapshotEntry, SnapshotState};
+use super::transfer::DiskState;
 use crate::clock::Moment;
 use crate::disk::{HiddenBlob, OF_FULL, OF_INCREMENTAL};
 use crate::service::Service;
@@ -80,7 +81,7 @@ impl NewDisk {
             location: DEFAULT_LOCATION.to_owned(),
             sku: "Premium_LRS".to_owned(),
             tags: BTreeMap::new(),
-            creation: Creation { option: "Empty", source: None },
+            creation: Creation { option: "Empty", ..Creation::default() },
             sector_size: 512,
             pages,
         }
@@ -187,8 +188,8 @@ impl State {
             unique_id: unique_id(service),
             location: new.location,
             sku: new.sku,
-            tags: new.tags,
             created: self.next_created(service.clock.tick()),
+            state: Mutex::new(DiskState::new(new.tags, new.creation.upload_size.is_some())),
             creation: new.creation,
             sector_size: new.sector_size,
             family: unique_id(service),
@@ -216,8 +217,11 @@ impl State {
             let address = self.next_address(&id.name);
             (Arc::new(HiddenBlob::new(service, OF_FULL, &address, pages.clone())), pages)
         };
-        let creation =
-            Creation { option: "Copy", source: Some((service.arm.id_of(&disk.id), disk.unique_id)) };
+        let creation = Creation {
+            option: "Copy",
+            source: Some((service.arm.id_of(&disk.id), disk.unique_id)),
+            ..Creation::default()
+        };
         let created = self.next_created(time);
         self.insert_snapshot(SnapshotEntry {
             id,
@@ -234,12 +238,13 @@ impl State {
         })
     }
 
-    /// Deletes a disk. Its snapshots stay.
+    /// Deletes a disk, and ends access to it. Its snapshots stay.
     pub(crate) fn remove_disk(&mut self, entry: &Arc<DiskEntry>) {
         let key = entry.id.key();
         if self.disks.get(&key).is_some_and(|known| Arc::ptr_eq(known, entry)) {
             self.disks.remove(&key);
         }
+        entry.end_transfer();
     }
 
     /// The disk of a name in the default resource group.
@@ -270,7 +275,11 @@ impl State {
             time,
             created,
             family: family.or_else(|| Some(unique_id(service))),
-            creation: Creation { option: "CopyStart", source: Some((source_id, source.unique_id)) },
+            creation: Creation {
+                option: "CopyStart",
+                source: Some((source_id, source.unique_id)),
+                ..Creation::default()
+            },
             hidden: Arc::new(hidden),
             pages,
             state: Mutex::new(new.state(source.state().sector_size, Some(0.0))),
@@ -319,7 +328,7 @@ impl State {
     }
 
     /// What the address of a hidden blob is derived from: the name for the first, and a number besides for the next.
-    fn next_address(&mut self, name: &str) -> String {
+    pub(super) fn next_address(&mut self, name: &str) -> String {
         let made = self.addresses.entry(name.to_owned()).or_default();
         *made += 1;
         if *made == 1 { name.to_owned() } else { format!("{name}\n{made}") }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::transfer::DiskState;
 use crate::clock::Moment;
 use crate::disk::HiddenBlob;
 use crate::service::Service;
-use crate::store::Grant;
 use crate::store::pages::{PageData, Pages};
+use crate::store::{Access, Grant};
 use crate::vhd::FOOTER;
 
 /// The resource type that a disk or a snapshot is.
@@ -57,11 +58,15 @@ impl ResourceId {
 }
 
 /// Where a resource's content comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Creation {
     pub(crate) option: &'static str,
     /// Id and unique id.
     pub(crate) source: Option<(String, Uuid)>,
+    /// Of an import: the blob's URL without its SAS, and the id of its account.
+    pub(crate) blob: Option<(String, String)>,
+    /// Of an upload: bytes with the footer.
+    pub(crate) upload_size: Option<u64>,
 }
 
 /// A disk. It outlives its resource in what was made of it.
@@ -71,7 +76,6 @@ pub(crate) struct DiskEntry {
     pub(crate) unique_id: Uuid,
     pub(crate) location: String,
     pub(crate) sku: String,
-    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) created: Moment,
     pub(crate) creation: Creation,
     pub(crate) sector_size: u32,
@@ -79,11 +83,20 @@ pub(crate) struct DiskEntry {
     pub(crate) family: Uuid,
     pub(crate) hidden: Arc<HiddenBlob>,
     pub(super) numbered: AtomicU64,
+    pub(super) state: Mutex<DiskState>,
 }
 
 impl DiskEntry {
     pub(crate) fn bytes(&self) -> u64 {
         self.hidden.with_pages(|pages| pages.len() - FOOTER)
+    }
+
+    pub(crate) fn tags(&self) -> BTreeMap<String, String> {
+        self.state.lock().tags.clone()
+    }
+
+    pub(super) fn set_tags(&self, tags: BTreeMap<String, String>) {
+        self.state.lock().tags = tags;
     }
 
     /// The number for the next snapshot that gets no other name.
@@ -158,7 +171,8 @@ impl SnapshotEntry {
     pub(crate) fn grant(&self, service: &Service, lapses: Option<Moment>, managed: bool) -> String {
         let mode = self.state.lock().data_access_auth_mode.clone();
         let needs_bearer = managed && mode.as_deref() == Some("AzureActiveDirectory");
-        let grant = Grant { snapshot: self.time_in_blob(), lapses, managed, needs_bearer };
+        let access = Access::Read;
+        let grant = Grant { snapshot: self.time_in_blob(), access, lapses, managed, needs_bearer };
         self.hidden.grant(service, grant)
     }
 

@@ -75,8 +75,10 @@ impl Route {
             Call::BeginGetAccess => "Microsoft.Compute/snapshots/beginGetAccess/action",
             Call::EndGetAccess => "Microsoft.Compute/snapshots/endGetAccess/action",
             Call::ArmListDisks | Call::ArmGetDisk => "Microsoft.Compute/disks/read",
-            Call::ArmPutDisk => "Microsoft.Compute/disks/write",
+            Call::ArmPutDisk | Call::ArmPatchDisk => "Microsoft.Compute/disks/write",
             Call::ArmDeleteDisk => "Microsoft.Compute/disks/delete",
+            Call::DiskBeginGetAccess => "Microsoft.Compute/disks/beginGetAccess/action",
+            Call::DiskEndGetAccess => "Microsoft.Compute/disks/endGetAccess/action",
             Call::ArmPoll => "Microsoft.Compute/locations/diskOperations/read",
             _ => "",
         }
@@ -105,7 +107,10 @@ fn resource_call(method: &Method, provider: &str, kind: &str, action: &str) -> C
         ("microsoft.compute", "POST", "snapshots", "endgetaccess") => Call::EndGetAccess,
         ("microsoft.compute", "GET", "disks", "") => Call::ArmGetDisk,
         ("microsoft.compute", "PUT", "disks", "") => Call::ArmPutDisk,
+        ("microsoft.compute", "PATCH", "disks", "") => Call::ArmPatchDisk,
         ("microsoft.compute", "DELETE", "disks", "") => Call::ArmDeleteDisk,
+        ("microsoft.compute", "POST", "disks", "begingetaccess") => Call::DiskBeginGetAccess,
+        ("microsoft.compute", "POST", "disks", "endgetaccess") => Call::DiskEndGetAccess,
         _ => Call::Unsupported,
     }
 }
@@ -135,7 +140,10 @@ mod tests {
             ("POST", format!("{group}/snapshots/a/ENDgetaccess"), Call::EndGetAccess, "a"),
             ("PUT", format!("{group}/disks/a"), Call::ArmPutDisk, "a"),
             ("DELETE", format!("{group}/disks/a"), Call::ArmDeleteDisk, "a"),
-            ("POST", format!("{group}/disks/a/beginGetAccess"), Call::Unsupported, "a"),
+            ("PATCH", format!("{group}/disks/a"), Call::ArmPatchDisk, "a"),
+            ("POST", format!("{group}/disks/a/beginGetAccess"), Call::DiskBeginGetAccess, "a"),
+            ("POST", format!("{group}/disks/a/endGetAccess"), Call::DiskEndGetAccess, "a"),
+            ("POST", format!("{group}/disks/a/restart"), Call::Unsupported, "a"),
             ("GET", format!("{group}/images"), Call::Unsupported, ""),
             ("POST", format!("{group}/snapshots/a"), Call::Unsupported, "a"),
             (

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use super::access::outstanding;
 use super::input::{Input, check_name};
 use super::operations::Done;
 use super::registry::{NewSnapshot, State};
@@ -44,6 +45,7 @@ pub(super) fn put(task: &Task<'_>, state: &mut State, input: &Input) -> Outcome<
                     "A snapshot must be in the region of its source. Use CopyStart for another region.";
                 return Err(invalid("location", text));
             }
+            disk.check_filled()?;
             state.snapshot_disk(task.service, &disk, new)
         }
         "CopyStart" => copy_start(task, state, name, source, location, new)?,
@@ -106,12 +108,7 @@ pub(super) fn delete(task: &Task<'_>, state: &mut State) -> Outcome<Done> {
         return Ok(Done::without_body(StatusCode::NO_CONTENT));
     };
     if entry.has_managed_access(task.now) {
-        let text = format!(
-            "There is an active shared access signature outstanding for snapshot '{}'. \
-             Call EndGetAccess before deleting the snapshot.",
-            entry.id.name
-        );
-        return Err(Failure::from(ErrorCode::OperationNotAllowed).saying(text));
+        return Err(outstanding("snapshot", &entry.id.name, "deleting the snapshot"));
     }
     state.remove_snapshot(&entry, task.now);
     Ok(Done::without_body(StatusCode::OK))

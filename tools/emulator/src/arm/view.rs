@@ -11,12 +11,12 @@ use crate::service::Service;
 
 const GIB: u64 = 1 << 30;
 
-pub(super) fn disk(service: &Service, entry: &DiskEntry) -> Value {
+pub(super) fn disk(service: &Service, entry: &DiskEntry, now: Moment) -> Value {
     let properties = json!({
         "creationData": creation(&entry.creation, entry.sector_size),
         "diskSizeGB": entry.bytes().div_ceil(GIB),
         "diskSizeBytes": entry.bytes(),
-        "diskState": "Unattached",
+        "diskState": entry.state_text(now),
         "encryption": { "type": "EncryptionAtRestWithPlatformKey" },
         "networkAccessPolicy": "AllowAll",
         "publicNetworkAccess": "Enabled",
@@ -24,7 +24,7 @@ pub(super) fn disk(service: &Service, entry: &DiskEntry) -> Value {
         "timeCreated": entry.created.offset_text(),
         "uniqueId": entry.unique_id.to_string(),
     });
-    resource(service, &entry.id, &entry.location, &entry.sku, &entry.tags, properties)
+    resource(service, &entry.id, &entry.location, &entry.sku, &entry.tags(), properties)
 }
 
 pub(super) fn snapshot(service: &Service, entry: &SnapshotEntry, now: Moment) -> Value {
@@ -86,10 +86,14 @@ fn resource(
 
 fn creation(creation: &Creation, sector_size: u32) -> Value {
     let (id, unique_id) = creation.source.clone().unzip();
+    let (blob, account) = creation.blob.clone().unzip();
     without_nulls(json!({
         "createOption": creation.option,
         "sourceResourceId": id,
         "sourceUniqueId": unique_id.map(|id| id.to_string()),
+        "sourceUri": blob,
+        "storageAccountId": account,
+        "uploadSizeBytes": creation.upload_size,
         "logicalSectorSize": sector_size,
     }))
 }

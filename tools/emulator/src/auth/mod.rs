@@ -8,13 +8,14 @@
 
 pub(crate) mod sas;
 mod shared_key;
+mod upload;
 
 use crate::arm;
 use crate::call::{Call, Role};
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::request::Request;
 use crate::service::Service;
-use crate::store::AccountEntry;
+use crate::store::{Access, AccountEntry};
 
 /// The resource that a token for an Entra-secured disk is made for.
 const DISK_RESOURCE: &str = "https://disk.azure.com/";
@@ -58,10 +59,16 @@ fn authorise_export(service: &Service, account: &AccountEntry, request: &Request
     if (grant.needs_bearer || service.knobs().export_needs_bearer) && !has_token {
         return Err(unauthenticated(DISK_RESOURCE));
     }
-    if !matches!(request.call, Call::GetBlob | Call::HeadBlob | Call::PageRanges | Call::PageRangesDiff) {
-        return Err(ErrorCode::AuthorizationPermissionMismatch.into());
+    let reads =
+        matches!(request.call, Call::GetBlob | Call::HeadBlob | Call::PageRanges | Call::PageRangesDiff);
+    match grant.access {
+        Access::Read if reads => Ok(Permit { permissions: "r".to_owned() }),
+        Access::Read => Err(ErrorCode::AuthorizationPermissionMismatch.into()),
+        Access::Write => {
+            upload::check(&service.knobs(), request)?;
+            Ok(Permit { permissions: "w".to_owned() })
+        }
     }
-    Ok(Permit { permissions: "r".to_owned() })
 }
 
 fn authorise_account(service: &Service, account: &AccountEntry, request: &Request) -> Outcome<Permit> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::auth::sas;
 use crate::clock::Moment;
@@ -107,9 +108,15 @@ impl HiddenBlob {
         }
     }
 
-    /// Lets whoever has the URL that is returned read.
+    /// Gives access to whoever has the URL that is returned.
     pub(crate) fn grant(&self, service: &Service, grant: Grant) -> String {
-        let policy = service.store.derived_text("policy", &service.fresh_id().to_string(), 64);
+        let derived =
+            |characters| service.store.derived_text("policy", &service.fresh_id().to_string(), characters);
+        // A snapshot's policy has a long name, any other is a GUID.
+        let policy = match grant.snapshot {
+            Some(_) => derived(64),
+            None => Uuid::try_parse(&derived(32)).unwrap_or_default().to_string(),
+        };
         let url = self.url(service, grant.snapshot, &policy);
         self.account.grants.lock().insert(policy, grant);
         url
@@ -118,8 +125,13 @@ impl HiddenBlob {
     /// The URL with the SAS that names a policy.
     pub(crate) fn url(&self, service: &Service, snapshot: Option<Moment>, policy: &str) -> String {
         let query = sas::make_grant(&self.account, &self.target, snapshot, policy);
+        format!("{}?{query}", self.address(service))
+    }
+
+    /// The URL without a SAS.
+    pub(crate) fn address(&self, service: &Service) -> String {
         let Target { account, container, blob } = &self.target;
-        format!("{}/{account}/{container}/{blob}?{query}", service.endpoint)
+        format!("{}/{account}/{container}/{blob}", service.endpoint)
     }
 
     /// Ends such access to a snapshot, or without one to the blob itself.

@@ -2,7 +2,7 @@
 //!
 //! The disk is a page blob that no client sees, in an export account of its own: the raw bytes and a VHD footer. Its
 //! incremental snapshots are snapshots of that blob, which is why their URLs differ only in their query. A full snapshot
-//! is a blob of its own.
+//! is a blob of its own, and so is what a SAS for the disk itself opens.
 
 mod hidden;
 mod snapshot;
@@ -184,6 +184,22 @@ impl Disk {
     /// The bytes from `offset` on, at most `length`: fewer if the disk ends before.
     pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
         self.with_pages(|pages| read_clipped(pages, pages.len() - FOOTER, offset, length))
+    }
+
+    /// `diskState`, such as `Unattached`, `ReadyToUpload`, `ActiveUpload` or `ActiveSAS`.
+    pub fn state(&self) -> &'static str {
+        self.entry.state_text(self.service.clock.now())
+    }
+
+    /// Bytes of the disk's image: the disk and its footer.
+    pub fn image_len(&self) -> u64 {
+        self.entry.with_image(|pages| pages.len())
+    }
+
+    /// The bytes of the disk's image from `offset` on, at most `length`. While an upload is not complete, they are what
+    /// has arrived of it.
+    pub fn read_image(&self, offset: u64, length: u64) -> Vec<u8> {
+        self.entry.with_image(|pages| read_clipped(pages, pages.len(), offset, length))
     }
 
     /// Makes the disk larger; its footer moves to the new end.

@@ -27,7 +27,9 @@ pub(super) fn put_page(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
     }
     check_body(task.request, body)?;
     let mut reply = store(task, &range, &body.data)?;
-    show_checksum(&mut reply, task.request, body, task.knobs.put_page_returns_md5);
+    if !task.is_export() || task.knobs.upload_takes_crc64 {
+        show_checksum(&mut reply, task.request, body, task.knobs.put_page_returns_md5);
+    }
     Ok(reply)
 }
 

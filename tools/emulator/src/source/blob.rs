@@ -13,10 +13,11 @@ use super::{SOURCE_AUTHORIZATION, range, refused, unverified};
 use crate::auth;
 use crate::body::PUT_PAGE_LIMIT;
 use crate::call::Role;
+use crate::clock::Moment;
 use crate::conditions::{Conditions, Purpose};
 use crate::error::{ErrorCode, Failure, Outcome};
 use crate::range::PAGE;
-use crate::request::Request;
+use crate::request::{Request, Target};
 use crate::service::Service;
 use crate::store::blob::{Content, ContentHeaders, Version};
 use crate::store::pages::Pages;
@@ -53,6 +54,18 @@ pub(super) async fn fetch(service: &Service, request: &Request, url: Url) -> Out
         }
         _ => failure,
     })
+}
+
+/// The blob of this emulator that a URL names, and the snapshot of it; none if the URL names anything else.
+pub(crate) fn own_blob(service: &Service, url: &str) -> Option<(Target, Option<Moment>)> {
+    let url = Url::parse(url).ok().filter(|url| is_own(service, url))?;
+    let target = Target::parse(url.path()).ok().filter(|target| !target.blob.is_empty())?;
+    let snapshot = url.query_pairs().find(|(name, _)| name == "snapshot");
+    let snapshot = match snapshot {
+        Some((_, time)) => Some(Moment::from_iso(&time)?),
+        None => None,
+    };
+    Some((target, snapshot))
 }
 
 fn is_own(service: &Service, url: &Url) -> bool {

@@ -23,7 +23,7 @@ use crate::request::Request;
 use crate::service::Service;
 use crate::store::pages::PageData;
 
-pub(crate) use self::blob::SourceBlob;
+pub(crate) use self::blob::{SourceBlob, own_blob};
 use self::remote::Remote;
 
 /// The header that names a source.

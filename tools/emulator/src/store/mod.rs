@@ -11,6 +11,7 @@ pub(crate) mod pages;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -40,16 +41,27 @@ pub(crate) struct AccountEntry {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) key: Vec<u8>,
+    /// Whether it is an account of the premium kind.
+    pub(crate) premium: AtomicBool,
     pub(crate) containers: RwLock<BTreeMap<String, Arc<ContainerEntry>>>,
     /// The stored access policies of an export account, by the `si` that names them.
     pub(crate) grants: Mutex<BTreeMap<String, Grant>>,
 }
 
-/// A granted read access to a disk snapshot. The service keeps what a SAS would otherwise say itself.
+/// What a grant lets its holder do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Writing pages, for an upload.
+    Write,
+}
+
+/// A granted access to a disk or a snapshot of one. The service keeps what a SAS would otherwise say itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
-    /// None for the blob itself, which is how full snapshots are exported.
+    /// None for the blob itself, which is how full snapshots and disks are exported.
     pub(crate) snapshot: Option<Moment>,
+    pub(crate) access: Access,
     pub(crate) lapses: Option<Moment>,
     /// Whether the management side gave it, so that it shows there.
     pub(crate) managed: bool,
@@ -110,6 +122,7 @@ impl AccountEntry {
             name: name.to_owned(),
             role: Role::of_account(name),
             key,
+            premium: AtomicBool::new(false),
             containers: RwLock::default(),
             grants: Mutex::default(),
         }

@@ -44,10 +44,35 @@ async fn a_client_makes_an_empty_disk_and_one_from_a_snapshot() {
 
     let gone = world.ask("PUT", &world.disk_id("other"), from(&world.snapshot_id("gone"))).await;
     assert_refused(&gone, 404, "ResourceNotFound", "snapshots/gone");
-    let mut import = from("");
-    import["properties"]["creationData"]["createOption"] = json!("Import");
-    let refused = world.ask("PUT", &world.disk_id("other"), import).await;
-    assert_refused(&refused, 400, "NotImplemented", "Import");
+    let mut restore = from("");
+    restore["properties"]["creationData"]["createOption"] = json!("Restore");
+    let refused = world.ask("PUT", &world.disk_id("other"), restore).await;
+    assert_refused(&refused, 400, "NotImplemented", "Restore");
+}
+
+#[tokio::test]
+async fn tags_are_changed() {
+    let world = World::new().await;
+    let id = world.disk.arm_id();
+    let changed = world.ask("PATCH", &id, json!({ "tags": { "kept": "2" } })).await;
+    assert_eq!((changed.status, &json_of(&changed)["tags"]), (200, &json!({ "kept": "2" })));
+    assert_eq!(world.ask("PATCH", &id, json!({})).await.status, 200);
+    assert_eq!(json_of(&world.get(&id).await)["tags"], json!({ "kept": "2" }));
+    assert_refused(
+        &world.ask("PATCH", &id, json!({ "tags": { "a": 1 } })).await,
+        400,
+        "InvalidParameter",
+        "tags",
+    );
+    let creation = json!({ "creationData": { "createOption": "Empty" } });
+    let again = json!({ "location": "westeurope", "tags": {}, "properties": creation });
+    assert_eq!(json_of(&world.ask("PUT", &id, again).await)["tags"], json!({}));
+    world.arm.deny("Microsoft.Compute/disks/write");
+    let denied = world.ask("PATCH", &id, json!({ "tags": {} })).await;
+    assert_refused(&denied, 403, "AuthorizationFailed", "Microsoft.Compute/disks/write");
+    world.arm.allow_all();
+    let gone = world.ask("PATCH", &world.disk_id("gone"), json!({ "tags": {} })).await;
+    assert_refused(&gone, 404, "ResourceNotFound", "disks/gone");
 }
 
 #[tokio::test]

@@ -3,11 +3,14 @@
 mod access;
 mod admission;
 mod copies;
+mod disk_access;
 mod disks;
+mod imports;
 mod lists;
 mod operations;
 mod snapshots;
 mod trouble;
+mod uploads;
 
 use serde_json::{Value, json};
 use snapferry_emulator::{Arm, ArmKnobs, Config, Disk, Emulator};
