@@ -4,7 +4,6 @@
 //! What is looked up here comes first, because it can say where.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -64,10 +63,17 @@ fn swapped(swaps: &str, is_ours_by_path: impl Fn(&str) -> bool) -> Option<String
 }
 
 /// `major:minor` of a block device.
+#[cfg(target_os = "linux")]
 fn number_of(path: &Path) -> Option<String> {
-    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let known = fs::metadata(path).ok().filter(|known| known.file_type().is_block_device())?;
     Some(format!("{}:{}", rustix::fs::major(known.rdev()), rustix::fs::minor(known.rdev())))
+}
+
+/// Only Linux tells by number what is mounted.
+#[cfg(not(target_os = "linux"))]
+fn number_of(_: &Path) -> Option<String> {
+    None
 }
 
 /// The numbers of the partitions of a device.

@@ -80,6 +80,12 @@ impl Target {
         }
         // The old state goes first, for good: it must not describe what is written from here on.
         if let Some(state) = &self.state {
+            if state.0.exists() {
+                let name = &self.storage.name;
+                tracing::info!(
+                    "{name}: what an earlier run left is of another restore; this one begins anew"
+                );
+            }
             state.remove()?;
         }
         if self.partial.is_some() {
@@ -103,10 +109,13 @@ impl Target {
     }
 
     fn resize(&self, length: u64) -> Result<()> {
-        self.storage
-            .file
-            .set_len(length)
-            .map_err(|error| failure::writing("make room for the image", &self.storage.name, &error))
+        self.storage.file.set_len(length).map_err(|error| {
+            // An empty file that nobody can use is not left lying about.
+            if let Some(partial) = &self.partial {
+                let _ = self.remove_partial(partial);
+            }
+            failure::writing("make room for the image", &self.storage.name, &error)
+        })
     }
 
     /// Says early what may happen late. Not an error: the file system may compress, or be one that grows.

@@ -68,7 +68,7 @@ async fn a_raw_file_of_any_size_becomes_whole_mib_and_a_footer() {
 
 #[tokio::test]
 async fn what_is_no_image_of_a_disk_is_refused() {
-    let mut dynamic = vhd_of(&[0; 1 << 20]);
+    let mut dynamic = vhd_of(&vec![0; 1 << 20]);
     let last = dynamic.len() - 512;
     dynamic[last + 63] = 3;
     let error = refused("disk.vhd", &dynamic).await;
@@ -77,7 +77,7 @@ async fn what_is_no_image_of_a_disk_is_refused() {
         error.advice().unwrap().starts_with("qemu-img convert -f vpc -O vpc -o subformat=fixed,force_size")
     );
 
-    let mut longer = vhd_of(&[0; 1 << 20]);
+    let mut longer = vhd_of(&vec![0; 1 << 20]);
     longer.splice(0..0, [0; 512]);
     for content in [&longer[..], &[0; 4096], &[0; 512], &[0; 700], b"", &vhd_of(&[])] {
         assert_eq!(refused("disk.vhd", content).await.kind(), ErrorKind::SourceUnsuitable);

@@ -210,6 +210,17 @@ async fn a_place_that_cannot_be_written_to_is_refused_before_the_first_byte() {
 }
 
 #[tokio::test]
+async fn a_file_system_that_cannot_hold_it_is_left_as_it_was() {
+    let place = place("disk.vhd");
+    let error = ImageWriter::open(&place.image, 1 << 63, "x", fresh()).await.unwrap_err();
+    assert_eq!((error.kind(), place.names().len()), (ErrorKind::Output, 0));
+    for length in [0, 512, LENGTH + 1] {
+        let error = ImageWriter::open(&place.image, length, "x", fresh()).await.unwrap_err();
+        assert_eq!((error.kind(), place.names().len()), (ErrorKind::Internal, 0));
+    }
+}
+
+#[tokio::test]
 async fn a_file_in_place_must_be_there_and_no_longer_than_the_image() {
     let place = place("disk.vhd");
     assert_eq!(place.refused(in_place()).await, ErrorKind::NotFound);
