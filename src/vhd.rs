@@ -51,8 +51,8 @@ pub fn inspect(last_page: &[u8], image_length: u64) -> Footer {
 /// it says no time of creation.
 ///
 /// The geometry is the largest one, as `qemu-img` writes it with `force_size`, and not one computed from the
-/// size: that could only be rounded down, and qemu believes a geometry more than the size when the creator is
-/// none that it knows. The largest one means "look at the size" to every reader.
+/// size. A computed one can only be rounded down, and there are readers that believe it more than the size; the
+/// largest one tells them, too, to look at the size.
 pub fn footer(disk_bytes: u64, unique_id: [u8; 16]) -> [u8; 512] {
     let mut page = [0; 512];
     let mut put = |at: usize, field: &[u8]| page[at..at + field.len()].copy_from_slice(field);
