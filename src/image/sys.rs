@@ -7,9 +7,6 @@ use std::io::{self, IoSlice, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-/// Frames in one call: what Linux takes at most (`IOV_MAX`).
-const FRAMES_AT_ONCE: usize = 1024;
-
 /// Writes all `frames`, one after the other, from `at` on.
 ///
 /// In one call and not frame by frame: where two frames meet inside a page of the page cache, the page would
@@ -18,8 +15,8 @@ pub(super) fn write_all(file: &File, mut frames: &mut [IoSlice<'_>], mut at: u64
     // Drops empty frames at the front: a write of nothing but those would look like a full disk.
     IoSlice::advance_slices(&mut frames, 0);
     while !frames.is_empty() {
-        let batch = frames.get(..FRAMES_AT_ONCE).unwrap_or(frames);
-        match rustix::io::pwritev(file, batch, at) {
+        // As many of them as fit into one call.
+        match rustix::io::pwritev(file, frames, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 at += written as u64;

@@ -135,3 +135,32 @@ async fn many_write_at_once() {
     Arc::into_inner(writer).unwrap().finish().await.unwrap();
     assert!(fs::read(&place.path).unwrap() == model[..1 << 20]);
 }
+
+/// Whoever opens, writes and finishes while others do: the final name always leads to a whole image of one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_restores_to_one_name_are_never_mixed() {
+    let place = Arc::new(place("disk.vhd"));
+    let mut tasks = tokio::task::JoinSet::new();
+    for seed in 1..=4 {
+        let place = Arc::clone(&place);
+        tasks.spawn(async move {
+            let mut finished = 0;
+            while finished < 20 {
+                match place.open(overwrite()).await {
+                    Ok((writer, _)) => {
+                        writer.write(whole(), &filled(seed, whole())).await.unwrap();
+                        writer.finish().await.unwrap();
+                        finished += 1;
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseHeld),
+                }
+                if let Ok(content) = fs::read(&place.path) {
+                    assert_eq!(content.len() as u64, LENGTH);
+                    assert!(content.iter().all(|byte| *byte == content[0] && *byte != 0));
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(place.names(), ["disk.vhd"]);
+}
