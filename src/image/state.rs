@@ -26,13 +26,13 @@ pub(super) struct Subject {
     length: u64,
     format: Format,
     in_place: bool,
-    /// Inode of the file that is written: a file that was put in its place begins anew. Zero for a device.
-    inode: u64,
+    /// Which file is written: one that was put in its place begins anew. Empty for a device.
+    file: String,
 }
 
 impl Subject {
-    pub(super) fn new(identity: &str, length: u64, format: Format, in_place: bool, inode: u64) -> Self {
-        Self { version: VERSION, identity: identity.to_owned(), length, format, in_place, inode }
+    pub(super) fn new(identity: &str, length: u64, format: Format, in_place: bool, file: String) -> Self {
+        Self { version: VERSION, identity: identity.to_owned(), length, format, in_place, file }
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn subject() -> Subject {
-        Subject::new("disk@point", 1 << 20, Format::Raw, false, 7)
+        Subject::new("disk@point", 1 << 20, Format::Raw, false, "7".to_owned())
     }
 
     #[test]
@@ -126,11 +126,11 @@ mod tests {
             assert_eq!(state.footer().as_deref(), footer);
         }
         for other in [
-            Subject::new("disk@other", 1 << 20, Format::Raw, false, 7),
-            Subject::new("disk@point", 2 << 20, Format::Raw, false, 7),
-            Subject::new("disk@point", 1 << 20, Format::Vhd, false, 7),
-            Subject::new("disk@point", 1 << 20, Format::Raw, true, 7),
-            Subject::new("disk@point", 1 << 20, Format::Raw, false, 8),
+            Subject::new("disk@other", 1 << 20, Format::Raw, false, "7".to_owned()),
+            Subject::new("disk@point", 2 << 20, Format::Raw, false, "7".to_owned()),
+            Subject::new("disk@point", 1 << 20, Format::Vhd, false, "7".to_owned()),
+            Subject::new("disk@point", 1 << 20, Format::Raw, true, "7".to_owned()),
+            Subject::new("disk@point", 1 << 20, Format::Raw, false, "8".to_owned()),
         ] {
             assert_eq!(file.read(&other), None);
         }

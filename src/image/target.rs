@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::path::ImagePath;
 use super::state::{State, StateFile, Subject, folder_of};
@@ -50,9 +51,9 @@ impl Target {
             Some(partial) => new_file(wish, &path, partial)?,
             None => existing(wish, &path)?,
         };
-        let inode = match file.metadata() {
-            Ok(known) if known.is_file() => known.ino(),
-            Ok(_) => 0,
+        let which = match file.metadata() {
+            Ok(known) if known.is_file() => which(&known),
+            Ok(_) => String::new(),
             Err(error) => return Err(failure::writing("look at the image", &wish.path, &error)),
         };
         let state = match &wish.options.state_file {
@@ -63,7 +64,7 @@ impl Target {
         let format = wish.path.format();
         let name = wish.path.to_string();
         let storage = Storage::new(file, name, wish.length, format, is_device, wish.options.expected_data);
-        let subject = Subject::new(&wish.identity, wish.length, format, in_place, inode);
+        let subject = Subject::new(&wish.identity, wish.length, format, in_place, which);
         let target = Self { storage, subject, state, path, partial };
         let resumed = target.prepare()?;
         target.warn_of_space();
@@ -248,6 +249,13 @@ fn lock(wish: &Wish, file: &File) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Tells a file from one that was put in its place: its inode, and when that was made, because a number that was
+/// given up is soon another file's.
+fn which(known: &fs::Metadata) -> String {
+    let made = known.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    format!("{} of {}", known.ino(), made.unwrap_or_default().as_nanos())
 }
 
 /// Whether a name leads to this very file.
