@@ -60,6 +60,8 @@ pub mod copy;
 pub mod diff;
 pub mod dry_run;
 pub mod error;
+#[cfg(unix)]
+pub mod image;
 pub mod leaf;
 pub mod managed;
 pub mod plan;
