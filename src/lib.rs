@@ -71,6 +71,7 @@ pub mod progress;
 pub mod range;
 pub mod record;
 pub mod replicate;
+pub mod restore;
 pub mod rollback;
 pub mod step;
 pub mod sync;

@@ -1,0 +1,3 @@
+//! A disk from a point: to a file or block device, to another page blob, to a managed disk.
+
+pub mod point;
