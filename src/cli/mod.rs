@@ -15,6 +15,7 @@ pub mod options;
 mod output;
 pub mod points;
 mod progress;
+pub mod restore;
 mod rollback;
 mod settings;
 pub mod sync;
@@ -56,6 +57,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
+            Command::Restore(restore) => restore::restore(restore, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,

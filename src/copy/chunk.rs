@@ -1,11 +1,15 @@
 //! One chunk: read, check, write.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pages::ChunkData;
-use crate::azure::{Fence, PageBlob};
+use crate::azure::{Fence, PageBlob, Role, Timeouts};
+use crate::error::{Error, ErrorKind};
+use crate::image::{ImageReader, ImageWriter};
 use crate::leaf::Sums;
 use crate::plan::Chunk;
 use crate::range::{ExtentKind, PageRange};
@@ -23,6 +27,8 @@ pub enum Source {
         /// Whether it sends checksums.
         sends_crc: bool,
     },
+    /// An image on this machine.
+    Image(ImageReader),
 }
 
 /// Where chunks are written.
@@ -35,6 +41,8 @@ pub enum Sink {
         /// What keeps a writer who was overtaken from writing.
         fence: Fence,
     },
+    /// An image on this machine.
+    Image(Arc<ImageWriter>),
 }
 
 /// What every chunk of a run needs.
@@ -89,8 +97,22 @@ impl Source {
             Self::Blob { blob, sends_crc } => {
                 blob.repeat_attempt(|| read_once(blob, *sends_crc, range, zeros)).await
             }
+            Self::Image(image) => {
+                let failed = |error| local(Role::Source, image.path(), error);
+                let frames = image.read(range).await.map_err(failed)?;
+                scan_aside(range, frames, zeros).await.ok_or_else(|| failed(not_scanned()))
+            }
         }
     }
+}
+
+/// What this machine's own disk refused.
+pub(crate) fn local(role: Role, on: impl std::fmt::Display, error: Error) -> CallError {
+    CallError::of("file I/O", role, on, Cause::Local(Box::new(error)))
+}
+
+fn not_scanned() -> Error {
+    Error::new(ErrorKind::Internal, "scan a chunk", "the thread pool gave no result")
 }
 
 /// One attempt to read and check.
@@ -128,12 +150,19 @@ impl Sink {
     async fn write(&self, range: PageRange, frames: Vec<Bytes>, crc: Crc64) -> CallResult<()> {
         match self {
             Self::Base { blob, fence } => blob.put_pages(range, frames, crc, fence).await,
+            Self::Image(image) => {
+                let written = image.write(range, &frames).await;
+                written.map_err(|error| local(Role::Target, image.path().display(), error))
+            }
         }
     }
 
     async fn clear(&self, range: PageRange) -> CallResult<()> {
         match self {
             Self::Base { blob, fence } => blob.clear_pages(range, fence).await,
+            Self::Image(image) => {
+                image.zero(range).await.map_err(|error| local(Role::Target, image.path().display(), error))
+            }
         }
     }
 
@@ -141,6 +170,7 @@ impl Sink {
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         match self {
             Self::Base { blob, .. } => blob.call_timeout(),
+            Self::Image(_) => Timeouts::default().call,
         }
     }
 }

@@ -136,13 +136,15 @@ impl ImageWriter {
     /// # Errors
     /// [`ErrorKind::TargetExists`] when a file of that name appeared meanwhile; nothing is lost, and the next
     /// run goes on.
-    pub async fn finish(self) -> Result<PathBuf> {
-        blocking(move || self.0.close(Inner::finish)).await
+    pub async fn finish(&self) -> Result<PathBuf> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.close(Inner::finish)).await
     }
 
     /// Gives it up: removes the temporary file and the state. What was written in place stays written.
-    pub async fn discard(self) -> Result<()> {
-        blocking(move || self.0.close(Inner::discard)).await
+    pub async fn discard(&self) -> Result<()> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.close(Inner::discard)).await
     }
 }
 

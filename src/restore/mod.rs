@@ -1,3 +1,5 @@
 //! A disk from a point: to a file or block device, to another page blob, to a managed disk.
 
+pub mod blob;
+pub mod file;
 pub mod point;
