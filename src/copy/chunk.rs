@@ -1,7 +1,5 @@
 //! One chunk: read, check, write.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::azure::crc64::Crc64;
@@ -42,7 +40,7 @@ pub enum Sink {
         fence: Fence,
     },
     /// An image on this machine.
-    Image(Arc<ImageWriter>),
+    Image(ImageWriter),
 }
 
 /// What every chunk of a run needs.

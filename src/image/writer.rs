@@ -44,8 +44,8 @@ pub enum Resumed {
     At(String),
 }
 
-/// An image that is being written. Dropped without [`ImageWriter::finish`], it can be gone on with.
-#[derive(Debug)]
+/// An image that is being written, by all clones of it. Dropped without [`ImageWriter::finish`], it can be gone on with.
+#[derive(Clone, Debug)]
 pub struct ImageWriter(Arc<Inner>);
 
 #[derive(Debug)]
@@ -136,15 +136,13 @@ impl ImageWriter {
     /// # Errors
     /// [`ErrorKind::TargetExists`] when a file of that name appeared meanwhile; nothing is lost, and the next
     /// run goes on.
-    pub async fn finish(&self) -> Result<PathBuf> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || inner.close(Inner::finish)).await
+    pub async fn finish(self) -> Result<PathBuf> {
+        blocking(move || self.0.close(Inner::finish)).await
     }
 
     /// Gives it up: removes the temporary file and the state. What was written in place stays written.
-    pub async fn discard(&self) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || inner.close(Inner::discard)).await
+    pub async fn discard(self) -> Result<()> {
+        blocking(move || self.0.close(Inner::discard)).await
     }
 }
 

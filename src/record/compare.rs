@@ -1,7 +1,5 @@
 //! Where an image on this machine differs from a point: leaf by leaf, by their checksums, without reading the point.
 
-use std::sync::Arc;
-
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 
@@ -28,7 +26,7 @@ pub enum Held {
     /// It is copied: what is in it counts.
     Source(ImageReader),
     /// It is brought up to date: what the point holds counts.
-    Target(Arc<ImageWriter>),
+    Target(ImageWriter),
 }
 
 /// A point with its records.

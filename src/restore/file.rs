@@ -1,7 +1,6 @@
 //! To a file or block device on this machine.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -89,7 +88,7 @@ pub async fn restore_to_file(
         let found = find(&from, &job.which).await?;
         readable(&found).await?;
         let (writer, resumed) = open(job, &found).await?;
-        Ok::<_, Error>(Restore { job, found, writer: Arc::new(writer), resumed, settings, progress, cancel })
+        Ok::<_, Error>(Restore { job, found, writer, resumed, settings, progress, cancel })
     };
     let restore = tokio::select! {
         restore = restore => restore?,
@@ -136,7 +135,7 @@ async fn exists(path: &ImagePath) -> bool {
 struct Restore<'a> {
     job: &'a FileJob,
     found: Found,
-    writer: Arc<ImageWriter>,
+    writer: ImageWriter,
     resumed: Resumed,
     settings: &'a Settings,
     progress: &'a Progress,
@@ -154,7 +153,7 @@ impl Restore<'_> {
         let route = self.route().await?;
         let checkpoint = Checkpoint { offset: from, ..Checkpoint::default() };
         let planner = Planner::new(self.settings.plan, length);
-        let keeper = FileKeeper(Arc::clone(&self.writer));
+        let keeper = FileKeeper(self.writer.clone());
         let mut run = Run::new(&keeper, route, planner, self.settings.copy, checkpoint, self.progress);
         if self.job.differential {
             run = run.without_checkpoints();
@@ -204,7 +203,7 @@ impl Restore<'_> {
         if self.job.differential {
             let record = self.found.marker.record.clone().ok_or_else(|| no_record(&self.found))?;
             let point = Recorded { base: self.found.base.clone(), record, length };
-            return Ok(changes(Held::Target(Arc::clone(&self.writer)), Some(point), 0, length));
+            return Ok(changes(Held::Target(self.writer.clone()), Some(point), 0, length));
         }
         let range = PageRange::new(from, length).ok();
         let listing = Listing::start(
@@ -258,7 +257,7 @@ impl Restore<'_> {
                 blob: self.found.blob.clone(),
                 sends_crc: sends_crc(&self.found.blob).await?,
             },
-            sink: Sink::Image(Arc::clone(&self.writer)),
+            sink: Sink::Image(self.writer.clone()),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
         })
@@ -266,7 +265,7 @@ impl Restore<'_> {
 }
 
 /// A file belongs to the process that locked it: it is not lost to anybody.
-struct FileKeeper(Arc<ImageWriter>);
+struct FileKeeper(ImageWriter);
 
 impl Keeper for FileKeeper {
     fn lost(&self) -> BoxFuture<'_, Loss> {
