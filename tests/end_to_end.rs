@@ -295,7 +295,7 @@ async fn restore_and_judge(from: &str, moment: &Moment, folder: &Path) {
         };
         let (progress, cancel) = Default::default();
         restore_to_file(&job, &world::client(), &world::settings(), &progress, &cancel).await.unwrap();
-        if name.ends_with(".vhd") {
+        if path.extension().is_some_and(|ending| ending == "vhd") {
             judge(moment, &path);
         } else {
             let raw = path_text(&moment.raw);

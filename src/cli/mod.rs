@@ -6,6 +6,7 @@ mod compare;
 mod copy;
 mod demo;
 mod demo_disk;
+mod demo_restore;
 mod emulate;
 mod forecast;
 mod logs;
