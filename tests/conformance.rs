@@ -169,7 +169,7 @@ async fn no_request_has_a_header_twice() {
         said(blob.create(512, 1, &none).await),
         said(blob.resize(512, A).await),
         said(blob.raise_sequence_number(2, A).await),
-        said(blob.acquire_lease(A, 60).await),
+        said(blob.acquire_lease(Some(A), 60).await),
         said(blob.renew_lease_once(A).await),
         said(blob.change_lease_once(A, B).await),
         said(blob.release_lease(A).await),

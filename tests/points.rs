@@ -420,7 +420,7 @@ async fn only_points_are_protected_and_not_while_a_run_is_at_work() {
 
     let blob = history.blob();
     let id = "00000000-0000-4000-8000-000000000001";
-    blob.acquire_lease(id, 60).await.unwrap();
+    blob.acquire_lease(Some(id), 60).await.unwrap();
     let (code, _, told) =
         history.run(&["protect", "--point", history.point(0), "--wait-for-lease", "0s"]).await;
     assert_eq!(code, Some(17), "{told}");
@@ -432,7 +432,7 @@ async fn only_points_are_protected_and_not_while_a_run_is_at_work() {
     assert_eq!(history.protected().await, [0, 1]);
     assert_eq!(history.run(&["unprotect", "--point", history.point(0)]).await.0, Some(0));
     assert_eq!(history.protected().await, [1]);
-    blob.acquire_lease(id, 60).await.expect("the lease was released");
+    blob.acquire_lease(Some(id), 60).await.expect("the lease was released");
 }
 
 /// A point that was deleted by other means can be taken out of the set.

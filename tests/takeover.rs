@@ -146,7 +146,7 @@ async fn a_living_writer_is_not_waited_for() {
 async fn a_silent_holder_is_waited_for_as_long_as_was_asked() {
     let scene = Scene::new().await;
     let blob = PageBlob::connect(url(Role::Target, &scene.world.target_url()), &scene.world.client).unwrap();
-    blob.acquire_lease("00000000-0000-4000-8000-000000000001", 60).await.unwrap();
+    blob.acquire_lease(Some("00000000-0000-4000-8000-000000000001"), 60).await.unwrap();
     let (started, wait) = (Instant::now(), Duration::from_secs(3));
     let refused = scene.patiently(wait).await.unwrap_err();
     assert!(started.elapsed() >= wait && started.elapsed() < SOON);

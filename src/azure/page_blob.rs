@@ -190,17 +190,31 @@ impl PageBlob {
             .ok_or_else(|| self.missing(CALL, "x-ms-blob-sequence-number"))
     }
 
-    /// Lease Blob, acquire, with an id of our own: repeating it is harmless. Returns when the attempt that
-    /// succeeded was made: the lease lasts at least from there.
-    pub async fn acquire_lease(&self, id: &str, seconds: u8) -> CallResult<Instant> {
-        let options =
-            || BlobClientAcquireLeaseOptions { proposed_lease_id: Some(id.to_owned()), ..Default::default() };
-        self.repeat("Lease Blob", || async {
-            let asked = Instant::now();
-            self.blob.acquire_lease(i32::from(seconds), Some(options())).await?;
-            Ok(asked)
-        })
-        .await
+    /// Lease Blob, acquire. Returns its id, and when the attempt that succeeded was made: the lease lasts at least from there.
+    ///
+    /// Without a `proposed` id the service makes one up (REST reference, Lease Blob). A request that is delayed in the
+    /// network until the lease is free again then takes it under an id that nobody knows, and not under one that other
+    /// late requests carry. After a reply that was lost, the next attempt finds the lease held: `may_be_done` says so.
+    pub async fn acquire_lease(&self, proposed: Option<&str>, seconds: u8) -> CallResult<(String, Instant)> {
+        const CALL: &str = "Lease Blob";
+        let options = || BlobClientAcquireLeaseOptions {
+            proposed_lease_id: proposed.map(str::to_owned),
+            ..Default::default()
+        };
+        let (headers, asked) = self
+            .repeat(CALL, || async {
+                let asked = Instant::now();
+                let reply = self.blob.acquire_lease(i32::from(seconds), Some(options())).await?;
+                Ok((reply.headers().clone(), asked))
+            })
+            .await?;
+        let id = text(&headers, "x-ms-lease-id").ok_or_else(|| self.missing(CALL, "x-ms-lease-id"))?;
+        Ok((id, asked))
+    }
+
+    /// Lease Blob, renew. Returns when the attempt that succeeded was made.
+    pub(crate) async fn renew_lease(&self, id: &str) -> CallResult<Instant> {
+        self.endpoint.retry().run(|| self.renew_lease_once(id)).await
     }
 
     /// Lease Blob, renew, one attempt. Returns when it was made.

@@ -28,7 +28,7 @@ pub struct LeaseOptions {
     pub wait: Duration,
     /// Take the lease from whoever has it: nothing of theirs lands any more.
     pub break_it: bool,
-    /// The id to take it under: one that holds it already takes it again. Otherwise a new one.
+    /// The id of a lease that is held already: it is gone on with. Otherwise a new one is taken.
     pub id: Option<uuid::Uuid>,
 }
 
@@ -59,9 +59,14 @@ pub struct Lease {
 impl Lease {
     /// Acquires the lease and keeps it.
     pub async fn acquire(blob: &PageBlob, options: LeaseOptions) -> CallResult<Self> {
-        let id = options.id.unwrap_or_else(uuid::Uuid::new_v4).to_string();
         let seconds = options.seconds.clamp(15, 60);
-        let asked = blob.acquire_lease(&id, seconds).await?;
+        let (id, asked) = if let Some(held) = options.id {
+            let id = held.to_string();
+            let asked = blob.renew_lease(&id).await?;
+            (id, asked)
+        } else {
+            blob.acquire_lease(None, seconds).await?
+        };
         let id = Arc::new(Mutex::new(id));
         let (sender, lost) = watch::channel(None);
         let keeper = Keeper {

@@ -33,28 +33,37 @@ pub(crate) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
     let mut watch = Watch::new(options);
     let mut broken = 0;
     loop {
-        match Lease::acquire(blob, options).await {
+        let is_ours = match Lease::acquire(blob, options).await {
             Ok(lease) => return Ok(lease),
-            Err(error) if is_held(&error) => {}
+            Err(error) if is_held(&error) => error.may_be_done,
             Err(error) => return Err(error.into()),
+        };
+        // The reply to an attempt was lost that may have taken it, under an id that nobody knows. If it was a rival after
+        // all, nothing of theirs lands any more, and they know.
+        if is_ours && broken < MOST_BROKEN {
+            broken += 1;
+            tracing::warn!("the reply to a lease was lost: breaking it and taking another one");
+            free(blob).await?;
+            continue;
         }
         // Whoever takes it again at once is no dead writer: then it is waited for as ever.
         if options.break_it && broken < MOST_BROKEN {
             broken += 1;
             tracing::warn!("breaking the lease of another writer{}", holder(blob).await);
-            match blob.break_lease().await {
-                Err(error)
-                    if !matches!(
-                        error.code(),
-                        "LeaseNotPresentWithLeaseOperation" | "LeaseAlreadyBroken"
-                    ) =>
-                {
-                    return Err(error.into());
-                }
-                _ => continue,
-            }
+            free(blob).await?;
+            continue;
         }
         watch.pause(blob).await?;
+    }
+}
+
+/// Breaks the lease, whoever has it.
+async fn free(blob: &PageBlob) -> Result<()> {
+    match blob.break_lease().await {
+        Err(error) if !matches!(error.code(), "LeaseNotPresentWithLeaseOperation" | "LeaseAlreadyBroken") => {
+            Err(error.into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
         // Under the lease from here on: of two runs that begin together only one asks for access, and what a dead one
         // left is not what a living one uses.
         let blob = self.blob(&outlook.target)?;
-        let settings = self.settings_of(outlook, planned);
+        let mut settings = self.settings_of(outlook, planned);
         let too_early = || {
             Error::new(
                 ErrorKind::Interrupted,
@@ -222,6 +222,9 @@ impl<'a> Run<'a> {
             guard = self.guard(outlook, &blob, settings.lease) => guard?,
             () = cancel.cancelled() => return Err(too_early()),
         };
+        if let Some(guard) = &guard {
+            settings.lease.id = guard.id().await.parse().ok();
+        }
         let lost = async {
             match &guard {
                 Some(guard) => guard.lost().await,
@@ -357,8 +360,6 @@ impl<'a> Run<'a> {
     }
 
     fn settings_of(&self, outlook: &Outlook, planned: &Planned) -> Settings {
-        // Another one for each step: a late request of the step before must not be let in under it.
-        let lease = LeaseOptions { id: Some(uuid::Uuid::new_v4()), ..self.settings.lease };
         // The resource manager says that they are of one disk and family: then their hosts may differ.
         let is_one_family = planned.to.family.is_some()
             && outlook.chain.disk_unique_id.is_some()
@@ -366,7 +367,6 @@ impl<'a> Run<'a> {
         Settings {
             rebase: planned.rebase,
             across_hosts: self.settings.across_hosts || is_one_family,
-            lease,
             ..*self.settings
         }
     }

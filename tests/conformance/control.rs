@@ -23,9 +23,9 @@ pub async fn leasing(suite: &Suite) {
         "409 LeaseIdMismatchWithLeaseOperation",
         said(blob.renew_lease_once(A).await),
     );
-    suite.check("acquire", "done", said(blob.acquire_lease(A, 15).await));
-    suite.check("acquire again", "done", said(blob.acquire_lease(A, 60).await));
-    suite.check("acquire as another", "409 LeaseAlreadyPresent", said(blob.acquire_lease(B, 60).await));
+    suite.check("acquire", "done", said(blob.acquire_lease(Some(A), 15).await));
+    suite.check("acquire again", "done", said(blob.acquire_lease(Some(A), 60).await));
+    suite.check("acquire as another", "409 LeaseAlreadyPresent", said(blob.acquire_lease(Some(B), 60).await));
     suite.check("renew", "done", said(blob.renew_lease_once(A).await));
     suite.check(
         "renew as another",
@@ -80,7 +80,7 @@ pub async fn leasing(suite: &Suite) {
     suite.check("release", "done", said(blob.release_lease(B).await));
     suite.check("state when released", "available", blob.properties().await.unwrap().lease_state);
     suite.check("break no lease", "409 LeaseNotPresentWithLeaseOperation", said(blob.break_lease().await));
-    blob.acquire_lease(A, 60).await.unwrap();
+    blob.acquire_lease(Some(A), 60).await.unwrap();
     suite.check("break", "done", said(blob.break_lease().await));
     suite.check("state when broken", "broken", blob.properties().await.unwrap().lease_state);
     suite.check(
@@ -90,7 +90,7 @@ pub async fn leasing(suite: &Suite) {
     );
     let late = blob.clear_pages(range(0, 512), &fence(A, 1)).await;
     suite.check("write after the break is fenced", "true", late.unwrap_err().is_fenced().to_string());
-    suite.check("acquire after the break", "done", said(blob.acquire_lease(B, 60).await));
+    suite.check("acquire after the break", "done", said(blob.acquire_lease(Some(B), 60).await));
 }
 
 pub async fn metadata_and_snapshots(suite: &Suite) {

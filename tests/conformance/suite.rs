@@ -93,7 +93,7 @@ impl Suite {
     pub async fn leased(&self, name: &str, length: u64) -> (PageBlob, Fence) {
         let blob = self.blob(name);
         blob.create(length, 1, &Metadata::new()).await.unwrap();
-        blob.acquire_lease(A, 60).await.unwrap();
+        blob.acquire_lease(Some(A), 60).await.unwrap();
         (blob, fence(A, 1))
     }
 

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use snapferry::record::digest;
 use snapferry_emulator::{BlobView, Call, DiskSnapshot, RequestRecord};
 
 use crate::aim::Kind;
 use crate::victim::Command;
-use crate::world::{World, assert_same_bytes};
+use crate::world::record::assert_recorded;
+use crate::world::{CONTAINER, World, assert_same_bytes};
 
 /// What the base blob, or a request to it, says of the base. Snapshots are named by their times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +83,11 @@ impl Judge<'_> {
             let kept = Marker::of(point.metadata()).expect("every snapshot of the base is a point");
             assert_eq!(kept.state, "sealing", "a snapshot was taken of a torn base");
             if self.compared.insert(time.clone()) {
-                assert_same_bytes(&point, self.taken_at(&kept.to));
+                let snapshot = self.taken_at(&kept.to);
+                assert_same_bytes(&point, snapshot);
+                // It survives every kill, and so does the digest of what stands beside it.
+                assert_recorded(&self.world.account, CONTAINER, &point, snapshot);
+                assert_eq!(digest::is_right(point.metadata()), Some(true), "the digest of a point");
             }
             // A request that the network doubled may make two of one seal; two seals are two runs.
             let first = sealed.entry(kept.to).or_insert_with(|| kept.run.clone());
