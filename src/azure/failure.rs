@@ -266,6 +266,10 @@ fn action_for(call: &str) -> Option<&'static str> {
         "Snapshots Grant Access" => "Microsoft.Compute/snapshots/beginGetAccess/action",
         "Snapshots Revoke Access" => "Microsoft.Compute/snapshots/endGetAccess/action",
         "Snapshots Create Or Update" => "Microsoft.Compute/snapshots/write",
+        "Disks Grant Access" => "Microsoft.Compute/disks/beginGetAccess/action",
+        "Disks Revoke Access" => "Microsoft.Compute/disks/endGetAccess/action",
+        "Disks Create Or Update" | "Disks Update" => "Microsoft.Compute/disks/write",
+        "Disks Delete" => "Microsoft.Compute/disks/delete",
         _ => return None,
     })
 }
@@ -274,7 +278,11 @@ fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let message = if let Cause::Service(reply) = &error.cause { reply.message.as_str() } else { "" };
     Some(match (kind, action_of(message).or(action_for(error.call))) {
         (ErrorKind::PermissionMissing, Some(action)) => {
-            let role = if action.ends_with("/read") { "Reader" } else { "Disk Snapshot Contributor" };
+            let role = match action {
+                action if action.ends_with("/read") => "Reader",
+                action if action.starts_with("Microsoft.Compute/disks/") => "Contributor",
+                _ => "Disk Snapshot Contributor",
+            };
             format!(
                 "the signed-in identity lacks the action {action}: the role {role} on the resource group has it; --login-type signs in as somebody else"
             )
@@ -322,6 +330,10 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
         _ => {}
     }
     Some(match kind {
+        ErrorKind::AccessDenied if role == Role::Disk => {
+            "look at who may reach the disk (az disk show --query networkAccessPolicy), and run the same command again"
+                .to_owned()
+        }
         ErrorKind::AccessDenied if role == Role::Target => {
             "give --target a SAS that is valid now, or leave the SAS out and sign in: az login".to_owned()
         }
