@@ -1,3 +1,4 @@
 //! A disk from a point: to a file or block device, to another page blob, to a managed disk.
 
+pub mod disk;
 pub mod point;

@@ -34,7 +34,8 @@ impl Arm {
         duration: Duration,
     ) -> CallResult<String> {
         let ask = of_kind(id, "Disks Grant Access", "Snapshots Grant Access");
-        let mut body = json!({ "access": "Read", "durationInSeconds": duration.as_secs(), "fileFormat": "VHD" });
+        let mut body =
+            json!({ "access": "Read", "durationInSeconds": duration.as_secs(), "fileFormat": "VHD" });
         if access == Access::Write {
             body = json!({ "access": "Write", "durationInSeconds": duration.as_secs() });
         }

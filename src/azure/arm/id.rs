@@ -84,8 +84,7 @@ impl ArmId {
         if parts.next().is_some() {
             return refuse("it names something inside another resource".to_owned());
         }
-        if !provider.eq_ignore_ascii_case(kind.provider()) || !found.eq_ignore_ascii_case(kind.segment())
-        {
+        if !provider.eq_ignore_ascii_case(kind.provider()) || !found.eq_ignore_ascii_case(kind.segment()) {
             return refuse(format!("it names a {provider}/{found}, not a {kind}"));
         }
         // Resource groups may have letters of all languages in their names; names of disks and snapshots may not.
