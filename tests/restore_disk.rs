@@ -187,7 +187,7 @@ async fn every_point_becomes_the_disk_that_it_is_of() {
             report.bytes_sent > 9 * MIB && report.bytes_sent < 12 * MIB,
             "zeros are not sent: {report:?}"
         );
-        assert!(report.bytes_zero >= 65_536 && report.requests > 10 && report.resumed_from.is_none());
+        assert!(report.requests > 10 && report.resumed_from.is_none());
         let shown = site.shown(&name).await;
         assert_eq!(shown["sku"]["name"], "Standard_LRS");
     }
@@ -215,10 +215,8 @@ async fn the_disk_is_made_as_it_was_asked_for() {
     site.assert_restored("web", 2).await;
     let shown = site.shown("web").await;
     assert_eq!((&shown["sku"]["name"], &shown["tags"]), (&json!("Premium_LRS"), &json!({ "team": "web" })));
-    let error = site
-        .restore(&DiskJob { tags: [("Snapferry-State".to_owned(), String::new())].into(), ..job.clone() });
-    assert_eq!(error.await.unwrap_err().kind(), ErrorKind::Usage);
     for wrong in [
+        DiskJob { tags: [("Snapferry-State".to_owned(), String::new())].into(), ..job.clone() },
         DiskJob { sku: "a b".to_owned(), ..job.clone() },
         DiskJob { location: Some("mars; rm".to_owned()), ..job.clone() },
         DiskJob {
