@@ -39,16 +39,14 @@ impl Work<'_> {
         because: String,
         written: &mut bool,
     ) -> Result<Made> {
-        let host = self.uninterrupted(self.open(resumed)).await?;
         let from = resumed.unwrap_or_default();
-        let mut made = Made {
-            way: "upload",
-            because,
-            bytes_sent: 0,
-            bytes_zero: 0,
-            resumed_from: (from > 0).then_some(from),
-            checked: if host.takes_crc { "crc64" } else { "length only" },
-        };
+        let resumed_from = (from > 0).then_some(from);
+        if from == self.image.disk_bytes() && self.uninterrupted(self.was_written()).await? {
+            return Ok(Made { resumed_from, ..Made::before("upload") });
+        }
+        let host = self.uninterrupted(self.open(resumed)).await?;
+        let checked = if host.takes_crc { "crc64" } else { "length only" };
+        let mut made = Made { way: "upload", because, bytes_sent: 0, bytes_zero: 0, resumed_from, checked };
         if let Ok(rest) = PageRange::new(from, self.image.disk_bytes()) {
             let copied = self.pages(&host, rest, written).await?;
             made.bytes_sent = copied.checkpoint.counts.bytes_sent;
@@ -58,6 +56,16 @@ impl Work<'_> {
         self.uninterrupted(self.finish(&host)).await?;
         made.bytes_sent += PAGE;
         Ok(made)
+    }
+
+    /// Everything but the footer is there. Perhaps the footer is too, and only the end of access is missing: the service
+    /// tells.
+    async fn was_written(&self) -> Result<bool> {
+        match self.target.arm.end_get_access(&self.job.disk).await {
+            Err(error) if error.status() != Some(409) => return Err(error.into()),
+            _ => {}
+        }
+        Ok(!self.target.awaits_upload().await?)
     }
 
     /// The disk, a SAS for it, and what its host takes.
