@@ -15,6 +15,8 @@ pub mod options;
 mod output;
 pub mod points;
 mod progress;
+#[allow(dead_code, reason = "the command that restores calls it")]
+pub mod restore_disk;
 mod rollback;
 mod settings;
 pub mod sync;

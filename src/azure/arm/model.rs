@@ -43,10 +43,7 @@ impl ManagedDisk {
 
     /// Whether it will never be whole.
     pub fn has_failed(&self) -> bool {
-        let is = |bad: &&str| {
-            self.provisioning_state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case(bad))
-        };
-        ["failed", "canceled", "deleting"].iter().any(|bad| is(&bad))
+        self.provisioning_state.as_deref().is_some_and(is_failure)
     }
 }
 
@@ -100,11 +97,12 @@ impl ManagedSnapshot {
 
     /// Whether it will never be whole.
     pub fn has_failed(&self) -> bool {
-        self.copy_error.is_some()
-            || self.provisioning_state.as_deref().is_some_and(|state| {
-                ["failed", "canceled", "deleting"].iter().any(|bad| state.eq_ignore_ascii_case(bad))
-            })
+        self.copy_error.is_some() || self.provisioning_state.as_deref().is_some_and(is_failure)
     }
+}
+
+fn is_failure(provisioning_state: &str) -> bool {
+    ["failed", "canceled", "deleting"].iter().any(|bad| provisioning_state.eq_ignore_ascii_case(bad))
 }
 
 /// One page of a list.

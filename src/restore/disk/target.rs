@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::leaf::LEAF;
 use crate::managed::posix;
 use crate::range::PAGE;
+use crate::record::digest::hex;
 
 /// Of which point the disk is made.
 const RESTORE: &str = "snapferry-restore";
@@ -91,8 +92,7 @@ fn tag<'t>(disk: &'t ManagedDisk, name: &str) -> Option<&'t str> {
 impl<'a> Target<'a> {
     pub(super) fn new(arm: &'a Arm, job: &'a DiskJob, image: &Image) -> Self {
         let named = format!("{}\n{}", image.found.base.resource().location(), image.found.time);
-        let digest = Sha256::digest(named.as_bytes());
-        let mark = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mark = hex(&Sha256::digest(named.as_bytes()));
         Self { arm, job, mark, length: image.found.marker.length }
     }
 

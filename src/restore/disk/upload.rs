@@ -212,7 +212,7 @@ impl Keeper for Notes<'_> {
             match self.target.note(checkpoint.offset).await {
                 Ok(()) => self.noted.store(checkpoint.offset, Relaxed),
                 Err(error) => {
-                    tracing::warn!(cause = %error.cause, "how far the upload is was not written down")
+                    tracing::warn!(cause = %error.cause, "how far the upload is was not written down");
                 }
             }
             Ok(self.noted.load(Relaxed))
