@@ -12,7 +12,7 @@ use snapferry::ErrorKind;
 use snapferry::azure::arm::Access;
 use snapferry::restore::disk::{DiskJob, OnFailure};
 use snapferry_emulator::{
-    ArmKnobs, AsyncReply, BusyText, Call, Config, Fault, FaultKind, Knobs, Role, SecondGrant,
+    ArmKnobs, AsyncReply, BadPageList, BusyText, Call, Config, Fault, FaultKind, Knobs, Role, SecondGrant,
 };
 use tokio_util::sync::CancellationToken;
 use world::World;
@@ -257,4 +257,26 @@ async fn notes_that_are_refused_cost_nothing_but_the_way_back() {
     let disk = site.disk("disk").unwrap();
     assert_eq!(disk.state(), "Unattached");
     assert_same(&disk, &site.snapshots[0]);
+}
+
+/// What a wrong list of the point's pages had uploaded is not gone on with.
+#[tokio::test]
+async fn a_page_list_that_is_not_to_be_believed_ends_the_upload() {
+    for (on_failure, is_kept) in [(OnFailure::GoOn, false), (OnFailure::Keep, true)] {
+        let site = Site::new().await;
+        for bad in [BadPageList::Overlapping, BadPageList::Misordered, BadPageList::OutOfBounds] {
+            site.fault(Fault::new(FaultKind::BadPageList(bad)).on(Call::PageRanges));
+            let job = DiskJob { on_failure, ..site.job(1, "disk") };
+            let error = site.restore(&job).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{bad:?}: {error}");
+            assert_eq!(site.disk("disk").is_some(), is_kept, "{bad:?}");
+            if is_kept {
+                let tags = site.shown("disk").await["tags"].to_string();
+                assert!(tags.contains(r#""snapferry-checkpoint":"0""#), "{tags}");
+            }
+        }
+        site.world.target.faults().clear();
+        site.restore(&site.job(1, "disk")).await.unwrap();
+        site.assert_restored("disk", 1).await;
+    }
 }

@@ -290,6 +290,10 @@ fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
         (ErrorKind::AccessDenied, _) => {
             "sign in again: az login, or choose another identity with --login-type".to_owned()
         }
+        (ErrorKind::NotFound, _) if error.call.starts_with("Disks") => {
+            "check the id, and the subscription that you are signed in to: az account show, az group list, az disk list"
+                .to_owned()
+        }
         (ErrorKind::NotFound, _) => {
             "check the id, and the subscription that you are signed in to: az account show, az snapshot list"
                 .to_owned()

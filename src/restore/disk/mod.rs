@@ -150,6 +150,17 @@ async fn look_at_point(
     fit::image(point::find(&base, &job.point).await?).await
 }
 
+/// What a half-made disk is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It costs a moment to make it again.
+    Nothing,
+    /// Pages were uploaded.
+    Pages,
+    /// The list of the point's pages was not to be believed: where this run began is as far as it goes.
+    Distrusted,
+}
+
 /// What every part of the work needs.
 pub(crate) struct Work<'a> {
     job: &'a DiskJob,
@@ -164,15 +175,18 @@ pub(crate) struct Work<'a> {
 impl Work<'_> {
     /// Makes it, or goes on, and cleans up after a failure.
     async fn all(&self, standing: Standing) -> Result<(Made, ManagedDisk)> {
-        let mut written = matches!(standing, Standing::Uploading { from } if from > 0);
+        let mut worth = match standing {
+            Standing::Uploading { from } if from > 0 => Worth::Pages,
+            _ => Worth::Nothing,
+        };
         let made = match standing {
             Standing::Absent => match self.uninterrupted(self.way()).await? {
                 (Way::Import, because) => self.import(because).await,
-                (_, because) => self.upload(None, because, &mut written).await,
+                (_, because) => self.upload(None, because, &mut worth).await,
             },
             Standing::Uploading { from } => {
                 let because = "a run before this one began so".to_owned();
-                self.upload(Some(from), because, &mut written).await
+                self.upload(Some(from), because, &mut worth).await
             }
             Standing::Importing => self.follow_import("a run before this one began so".to_owned()).await,
             Standing::Whole(way) => Ok(Made::before(way)),
@@ -186,7 +200,7 @@ impl Work<'_> {
                 self.target.untag().await;
                 Ok((made, disk))
             }
-            Err(error) => Err(self.left_behind(error, written).await),
+            Err(error) => Err(self.left_behind(error, worth).await),
         }
     }
 
@@ -226,10 +240,10 @@ impl Work<'_> {
     }
 
     /// The error, and what became of the half-made disk.
-    async fn left_behind(&self, error: Error, written: bool) -> Error {
+    async fn left_behind(&self, error: Error, worth: Worth) -> Error {
         let quoted = posix(&self.job.disk.to_string());
         let by_hand = format!("az disk delete --yes --ids {quoted}");
-        if self.keeps(error.kind(), written) {
+        if self.keeps(error.kind(), worth) {
             let before = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
             return error.next(format!(
                 "{before}what there is of the disk is kept, and the same command goes on with it, also on another machine; to give it up: {by_hand}"
@@ -246,13 +260,17 @@ impl Work<'_> {
     }
 
     /// Whether going on is worth more than a clean table.
-    fn keeps(&self, kind: ErrorKind, written: bool) -> bool {
+    fn keeps(&self, kind: ErrorKind, worth: Worth) -> bool {
         match self.job.on_failure {
             OnFailure::Keep => true,
             OnFailure::Delete => false,
             OnFailure::GoOn => {
                 let is_right = matches!(kind, ErrorKind::AccessDenied | ErrorKind::PermissionMissing);
-                kind.remedy() == Remedy::Passes || (is_right && written)
+                match worth {
+                    Worth::Distrusted => false,
+                    Worth::Pages => is_right || kind.remedy() == Remedy::Passes,
+                    Worth::Nothing => kind.remedy() == Remedy::Passes,
+                }
             }
         }
     }

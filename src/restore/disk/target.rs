@@ -33,6 +33,8 @@ const UPLOADING: &str = "uploading";
 const WRITTEN: &str = "written";
 const IMPORTING: &str = "importing";
 
+const GIB: u64 = 1 << 30;
+
 /// How long the service may take to show that a disk is whole.
 const PATIENCE: Duration = Duration::from_mins(10);
 /// Between two looks.
@@ -115,7 +117,7 @@ impl<'a> Target<'a> {
             return Ok(Standing::Absent);
         };
         self.check_ours(&disk)?;
-        if disk.size != Some(self.length - PAGE) {
+        if !self.fits(&disk) {
             return Err(self.unsuitable(&disk, "it is tagged as ours, and"));
         }
         match tag(&disk, STATE).unwrap_or_default() {
@@ -142,12 +144,18 @@ impl<'a> Target<'a> {
             Some(_) => {
                 Err(self.refuse(ErrorKind::TargetExists, "it is half made of another point".to_owned()))
             }
-            None if disk.size != Some(self.length - PAGE) => Err(self.unsuitable(disk, "it exists, and")),
+            None if !self.fits(disk) => Err(self.unsuitable(disk, "it exists, and")),
             None => {
                 Err(self
                     .refuse(ErrorKind::TargetExists, "it exists, and a restore makes a new disk".to_owned()))
             }
         }
+    }
+
+    /// Disks are sold by the GiB: whether the service shows one of another size rounded up is not documented.
+    fn fits(&self, disk: &ManagedDisk) -> bool {
+        let bytes = self.length - PAGE;
+        disk.size.is_none_or(|size| size == bytes || size == bytes.next_multiple_of(GIB))
     }
 
     fn unsuitable(&self, disk: &ManagedDisk, what: &str) -> Error {
@@ -234,7 +242,7 @@ impl<'a> Target<'a> {
                 return Err(self.refuse(ErrorKind::Refused, "the service could not make it".to_owned()));
             }
             if disk.is_settled() && !disk.awaits_upload() {
-                return if disk.size == Some(self.length - PAGE) {
+                return if self.fits(&disk) {
                     Ok(disk)
                 } else {
                     Err(self.unsuitable(&disk, "it was made, and"))

@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::target::Target;
-use super::{FAREWELL, Made, TRIED, Work, access, interrupted};
+use super::{FAREWELL, Made, OnFailure, TRIED, Work, Worth, access, interrupted};
 use crate::azure::crc64::Crc64;
-use crate::azure::failure::{CallError, CallResult};
+use crate::azure::failure::{CallError, CallResult, Class};
 use crate::azure::{Against, Endpoint, Pace, PageBlob};
 use crate::base::lease::Loss;
 use crate::copy::chunk::{Route, Sink, Source};
@@ -31,13 +31,13 @@ struct Host {
 }
 
 impl Work<'_> {
-    /// Uploads from `resumed` on, or makes the disk first. `written` tells, also after an error, whether the disk holds
-    /// anything that is worth keeping.
+    /// Uploads from `resumed` on, or makes the disk first. `worth` tells, also after an error, what the disk is
+    /// worth then.
     pub(super) async fn upload(
         &self,
         resumed: Option<u64>,
         because: String,
-        written: &mut bool,
+        worth: &mut Worth,
     ) -> Result<Made> {
         let from = resumed.unwrap_or_default();
         let resumed_from = (from > 0).then_some(from);
@@ -48,7 +48,7 @@ impl Work<'_> {
         let checked = if host.takes_crc { "crc64" } else { "length only" };
         let mut made = Made { way: "upload", because, bytes_sent: 0, bytes_zero: 0, resumed_from, checked };
         if let Ok(rest) = PageRange::new(from, self.image.disk_bytes()) {
-            let copied = self.pages(&host, rest, written).await?;
+            let copied = self.pages(&host, rest, worth).await?;
             made.bytes_sent = copied.checkpoint.counts.bytes_sent;
             made.bytes_zero = copied.checkpoint.counts.bytes_zero;
         }
@@ -111,7 +111,7 @@ impl Work<'_> {
     }
 
     /// Everything but the footer, from `rest` on.
-    async fn pages(&self, host: &Host, rest: PageRange, written: &mut bool) -> Result<Copied> {
+    async fn pages(&self, host: &Host, rest: PageRange, worth: &mut Worth) -> Result<Copied> {
         self.progress.enter(Phase::Copying);
         let settings = self.settings;
         let point = &self.image.found.blob;
@@ -133,16 +133,38 @@ impl Work<'_> {
         let result = run.to_end(&mut listing, rest.end(), self.cancel).await;
         let reached = run.checkpoint();
         drop(run);
-        *written |= reached.offset > rest.start();
+        if reached.offset > rest.start() {
+            *worth = Worth::Pages;
+        }
         match result {
             Ok(copied) => Ok(copied),
-            Err(stop) => Err(self.stopped(stop, reached, &keeper).await),
+            Err(stop) if stop.is_distrust() => {
+                *worth = Worth::Distrusted;
+                self.distrust(rest.start()).await;
+                Err(self.explain(stop, reached))
+            }
+            Err(stop) => {
+                let error = self.explain(stop, reached);
+                if reached.offset > keeper.noted.load(Relaxed) && self.keeps(error.kind(), *worth) {
+                    let _ = tokio::time::timeout(FAREWELL / 8, keeper.note(reached)).await;
+                }
+                Err(error)
+            }
         }
     }
 
-    /// How far it came is written down where that is of use, and the reason told.
-    async fn stopped(&self, stop: Stop, reached: Checkpoint, keeper: &Notes<'_>) -> Error {
-        let error = match stop {
+    /// What a list said that turned out to be wrong is not trusted, not even where it looked right: back to where this
+    /// run began, also over the checkpoints that it noted meanwhile.
+    async fn distrust(&self, from: u64) {
+        if self.job.on_failure == OnFailure::Keep
+            && let Err(error) = self.target.note(from).await
+        {
+            tracing::error!(cause = %error.cause, "it was not written down that the upload is not to be gone on with: delete the disk");
+        }
+    }
+
+    fn explain(&self, stop: Stop, reached: Checkpoint) -> Error {
+        match stop {
             Stop::Call(error) | Stop::Lost(Loss::Refused(error)) => Error::from(error),
             Stop::Lost(Loss::Late) => {
                 Error::new(ErrorKind::Internal, TRIED, "an upload has no lease to lose")
@@ -156,12 +178,7 @@ impl Work<'_> {
                 ),
             ),
             Stop::Miscounted(why) => Error::new(ErrorKind::Corruption, TRIED, why).on(&self.job.disk),
-        };
-        let is_news = reached.offset > keeper.noted.load(Relaxed);
-        if is_news && error.kind() != ErrorKind::Corruption && self.keeps(error.kind(), true) {
-            let _ = tokio::time::timeout(FAREWELL / 8, keeper.note(reached)).await;
         }
-        error
     }
 
     /// The footer, and the end of access: from there on it is a disk.
@@ -206,16 +223,16 @@ impl Keeper for Notes<'_> {
         Backlog::None
     }
 
-    /// Never fails: without it, a run that goes on repeats more.
+    /// Never fails: without it, a run that goes on repeats more. A disk that takes none is not asked again and again.
     fn note(&self, checkpoint: Checkpoint) -> BoxFuture<'_, CallResult<u64>> {
         async move {
-            match self.target.note(checkpoint.offset).await {
-                Ok(()) => self.noted.store(checkpoint.offset, Relaxed),
-                Err(error) => {
-                    tracing::warn!(cause = %error.cause, "how far the upload is was not written down");
-                }
-            }
-            Ok(self.noted.load(Relaxed))
+            let Err(error) = self.target.note(checkpoint.offset).await else {
+                self.noted.store(checkpoint.offset, Relaxed);
+                return Ok(checkpoint.offset);
+            };
+            tracing::warn!(cause = %error.cause, "how far the upload is was not written down");
+            let passes = error.class() == Class::Passes;
+            Ok(if passes { self.noted.load(Relaxed) } else { u64::MAX })
         }
         .boxed()
     }
