@@ -7,13 +7,13 @@ mod world;
 
 use std::time::Duration;
 
-use disks::{AWAY, DISK, Site, put_page};
+use disks::{AWAY, DISK, Site, assert_same, put_page};
 use serde_json::json;
 use snapferry::ErrorKind;
 use snapferry::azure::arm::{Access, ArmId, ArmKind};
 use snapferry::restore::disk::{DiskJob, OnFailure, Way};
 use snapferry::restore::point::Which;
-use snapferry_emulator::{Call, Fault, FaultKind};
+use snapferry_emulator::{ArmKnobs, Call, Fault, FaultKind, Role, SecondGrant};
 use tokio_util::sync::CancellationToken;
 use world::{BASE, CONTAINER, MIB, World, noise};
 
@@ -283,4 +283,76 @@ async fn nothing_that_is_stored_or_told_holds_a_secret() {
         assert!(!told.contains(mark), "'{mark}' stands in {told}");
     }
     assert!(told.contains("snapferry-restore"));
+}
+
+/// Crashes, interruptions, SAS that end, refusals and lost replies, at random and as often as they come.
+#[tokio::test]
+async fn whatever_happens_on_the_way_the_disk_that_is_whole_is_the_point() {
+    for seed in 0..6 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut site = Site::new().await;
+        site.slow();
+        let point = random.usize(0..3);
+        let second_grant = [SecondGrant::Refused, SecondGrant::Same, SecondGrant::NewInsteadOfOld];
+        let second_grant = second_grant[random.usize(0..3)];
+        site.world.target.arm().set_knobs(ArmKnobs { second_grant, ..ArmKnobs::default() });
+        for kind in [FaultKind::CutAfterApply, FaultKind::InternalError, FaultKind::FlipByteInRequest] {
+            site.fault(Fault { kind, ..put_page() }.always().chance(0.02));
+        }
+        site.fault(Fault::new(FaultKind::CutAfterApply).at(Role::Management).always().chance(0.05));
+        let job = DiskJob { sas_duration: Duration::from_mins(1), ..site.job(point, "disk") };
+        for run in 0.. {
+            assert!(run < 100, "it comes to an end");
+            let cancel = CancellationToken::new();
+            let before = site.count(Call::PutPage);
+            let (writes, how) = (random.u64(1..90), random.u8(0..3));
+            let middle = async {
+                site.uploaded(before, writes).await;
+                match how {
+                    0 => return,
+                    1 => cancel.cancel(),
+                    _ => site.world.target.advance_clock(Duration::from_mins(2)),
+                }
+                std::future::pending::<()>().await;
+            };
+            let ended = tokio::select! {
+                result = site.restore_until(&job, &cancel) => Some(result),
+                () = middle => None,
+            };
+            let Some(disk) = site.disk("disk") else { continue };
+            if disk.state() == "Unattached" {
+                // Whatever the run was told: what looks whole is whole.
+                assert_same(&disk, &site.snapshots[point]);
+                break;
+            }
+            assert!(!ended.is_some_and(|result| result.is_ok()), "it said that it is whole");
+        }
+        site.world.target.faults().clear();
+        let disk = site.disk("disk").unwrap();
+        assert_eq!(disk.state(), "Unattached");
+        assert_same(&disk, &site.snapshots[point]);
+    }
+}
+
+/// Two runs to one disk write the same bytes: whichever comes to the end, the disk is the point.
+#[tokio::test]
+async fn two_runs_to_one_disk_do_no_harm() {
+    for second_grant in [SecondGrant::Refused, SecondGrant::Same, SecondGrant::NewBesideOld] {
+        let mut site = Site::new().await;
+        site.slow();
+        site.world.target.arm().set_knobs(ArmKnobs { second_grant, ..ArmKnobs::default() });
+        let job = site.job(1, "disk");
+        let before = site.count(Call::PutPage);
+        let late = async {
+            site.uploaded(before, 40).await;
+            site.restore(&job).await
+        };
+        let (first, second) = tokio::join!(site.restore(&job), late);
+        if first.is_err() && second.is_err() {
+            site.restore(&job).await.unwrap();
+        }
+        let disk = site.disk("disk").unwrap();
+        assert_eq!(disk.state(), "Unattached");
+        assert_same(&disk, &site.snapshots[1]);
+    }
 }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::fit::Image;
 use super::{DiskJob, TRIED};
 use crate::azure::arm::ManagedDisk;
-use crate::azure::failure::CallResult;
+use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::reply::scrub;
-use crate::azure::{Arm, pace};
+use crate::azure::{Arm, Role, pace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::leaf::LEAF;
 use crate::managed::posix;
@@ -223,9 +223,15 @@ impl<'a> Target<'a> {
         self.retag(&[(STATE, WRITTEN.to_owned())]).await
     }
 
-    /// Changes our tags, and leaves those that somebody else wrote meanwhile.
+    /// Changes our tags, and leaves those that somebody else wrote meanwhile. A disk that is no longer half made is not
+    /// ours to write on: another run may have come to the end before this one.
     async fn retag(&self, ours: &[(&str, String)]) -> CallResult<()> {
-        let mut tags = self.arm.disk(&self.job.disk).await?.tags;
+        let disk = self.arm.disk(&self.job.disk).await?;
+        if !disk.awaits_upload() || tag(&disk, RESTORE) != Some(&self.mark) {
+            let why = "its upload was ended, and not by this run".to_owned();
+            return Err(CallError::of("Disks Update", Role::Manager, &self.job.disk, Cause::Protocol(why)));
+        }
+        let mut tags = disk.tags;
         for (name, value) in ours {
             tags.retain(|key, _| !key.eq_ignore_ascii_case(name));
             tags.insert((*name).to_owned(), value.clone());
