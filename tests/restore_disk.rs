@@ -11,7 +11,7 @@ use disks::{AWAY, DISK, Site, assert_same, put_page};
 use serde_json::json;
 use snapferry::ErrorKind;
 use snapferry::azure::arm::{Access, ArmId, ArmKind};
-use snapferry::restore::disk::{DiskJob, OnFailure, Way};
+use snapferry::restore::disk::{DiskJob, OnFailure, Way, restore_to_disk};
 use snapferry::restore::point::Which;
 use snapferry_emulator::{ArmKnobs, Call, Fault, FaultKind, Role, SecondGrant};
 use tokio_util::sync::CancellationToken;
@@ -325,7 +325,7 @@ async fn whatever_happens_on_the_way_the_disk_that_is_whole_is_the_point() {
                 assert_same(&disk, &site.snapshots[point]);
                 break;
             }
-            assert!(!ended.is_some_and(|result| result.is_ok()), "it said that it is whole");
+            assert!(ended.is_none_or(|result| result.is_err()), "it said that it is whole");
         }
         site.world.target.faults().clear();
         let disk = site.disk("disk").unwrap();
@@ -355,4 +355,17 @@ async fn two_runs_to_one_disk_do_no_harm() {
         assert_eq!(disk.state(), "Unattached");
         assert_same(&disk, &site.snapshots[1]);
     }
+}
+
+/// It must compile: a program that embeds the library runs it in a task of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_can_be_spawned() {
+    let site = Site::new().await;
+    let (job, arm, client, settings) = (site.job(0, "disk"), site.arm(), site.client(), site.world.settings);
+    let work = tokio::spawn(async move {
+        let (progress, cancel) = Default::default();
+        restore_to_disk(&job, &arm, &client, &settings, &progress, &cancel).await
+    });
+    work.await.unwrap().unwrap();
+    site.assert_restored("disk", 0).await;
 }
