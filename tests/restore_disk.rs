@@ -98,12 +98,27 @@ async fn a_point_in_the_region_is_imported_without_its_sas() {
     let point = site.points[1].point.point.replace(':', "%3A");
     assert_eq!(source, format!("{}?snapshot={point}", site.world.account.blob_url(CONTAINER, BASE)));
     assert_eq!(shown["properties"]["creationData"]["storageAccountId"], site.world.account.arm_id());
+}
+
+#[tokio::test]
+async fn the_way_that_is_quicker_is_taken_and_said() {
+    let site = Site::new().await;
+    let job = |name: &str| DiskJob { storage_account: Some(site.account_id()), ..site.job(2, name) };
+    let here = DiskJob { location: Some("West Europe".to_owned()), ..job("here") };
+    let report = site.restore(&here).await.unwrap();
+    assert_eq!((report.way, report.location.as_str()), ("import", "westeurope"));
+    assert!(report.because.contains("in the region of the disk"), "{}", report.because);
+    site.assert_restored("here", 2).await;
+    let report = site.restore(&job("away")).await.unwrap();
+    assert_eq!((report.way, report.location.as_str()), ("upload", AWAY));
+    assert!(report.because.contains("the point is in westeurope"), "{}", report.because);
+    site.assert_restored("away", 2).await;
     // Where the region of the account cannot be told, the point is uploaded.
-    let job = DiskJob { storage_account: Some(site.account_id()), ..site.job(2, "auto") };
-    let report = site.restore(&job).await.unwrap();
+    site.world.target.arm().deny("Microsoft.Storage/storageAccounts/read");
+    let report = site.restore(&DiskJob { disk: job("unknown").disk, ..here }).await.unwrap();
     assert_eq!(report.way, "upload");
     assert!(report.because.contains("could not be looked up"), "{}", report.because);
-    site.assert_restored("auto", 2).await;
+    site.assert_restored("unknown", 2).await;
 }
 
 #[tokio::test]

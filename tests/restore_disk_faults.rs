@@ -193,6 +193,8 @@ async fn a_failure_that_stays_leaves_nothing_half_made() {
         let job = DiskJob { on_failure, ..site.job(1, "disk") };
         let error = site.restore(&job).await.unwrap_err();
         assert_eq!(site.disk("disk").is_some(), is_kept, "{on_failure:?}: {error}");
+        let says = if is_kept { "the same command goes on" } else { "nothing is left of it" };
+        assert!(error.advice().unwrap().contains(says), "{:?}", error.advice());
         assert_eq!(site.world.target.arm().active_grants().len(), usize::from(is_kept));
         site.world.target.faults().clear();
         site.restore(&job).await.unwrap();

@@ -269,6 +269,7 @@ fn action_for(call: &str) -> Option<&'static str> {
         "Disks Grant Access" => "Microsoft.Compute/disks/beginGetAccess/action",
         "Disks Revoke Access" => "Microsoft.Compute/disks/endGetAccess/action",
         "Disks Create Or Update" | "Disks Update" => "Microsoft.Compute/disks/write",
+        "Storage Accounts Get Properties" => "Microsoft.Storage/storageAccounts/read",
         "Disks Delete" => "Microsoft.Compute/disks/delete",
         _ => return None,
     })

@@ -243,19 +243,24 @@ impl Work<'_> {
     async fn left_behind(&self, error: Error, worth: Worth) -> Error {
         let quoted = posix(&self.job.disk.to_string());
         let by_hand = format!("az disk delete --yes --ids {quoted}");
+        let before = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
         if self.keeps(error.kind(), worth) {
-            let before = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
             return error.next(format!(
                 "{before}what there is of the disk is kept, and the same command goes on with it, also on another machine; to give it up: {by_hand}"
             ));
         }
         match tokio::time::timeout(FAREWELL, self.target.remove()).await {
-            Ok(Ok(())) => error,
+            Ok(Ok(false)) => error,
+            Ok(Ok(true)) => {
+                error.next(format!("{before}the half-made disk was deleted: nothing is left of it"))
+            }
             Ok(Err(why)) => {
                 tracing::warn!(cause = %why, "the half-made disk was not deleted");
-                error.next(format!("a half-made disk may be left: {by_hand}"))
+                error.next(format!("{before}a half-made disk may be left: {by_hand}"))
             }
-            Err(_) => error.next(format!("whether the half-made disk is deleted was not seen: {by_hand}")),
+            Err(_) => {
+                error.next(format!("{before}whether the half-made disk is deleted was not seen: {by_hand}"))
+            }
         }
     }
 

@@ -279,14 +279,14 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Removes what is half made, and only that.
-    pub(super) async fn remove(&self) -> Result<()> {
-        let Some(disk) = self.present().await? else { return Ok(()) };
+    /// Removes what is half made, and only that. Whether there was anything to remove.
+    pub(super) async fn remove(&self) -> Result<bool> {
+        let Some(disk) = self.present().await? else { return Ok(false) };
         let is_ours = tag(&disk, RESTORE).is_some_and(|mark| mark == self.mark);
         // What does not say that all of the point is in it is not whole, even if the service made a disk of it.
         let is_half_made = disk.awaits_upload() || tag(&disk, STATE) != Some(WRITTEN);
         if !is_ours || !is_half_made {
-            return Ok(());
+            return Ok(false);
         }
         // The end of a half-made upload is refused, for its footer is missing; the SAS is gone all the same.
         if let Err(error) = self.arm.end_get_access(&disk.id).await {
@@ -294,6 +294,6 @@ impl<'a> Target<'a> {
         }
         self.arm.delete(&disk.id).await?;
         tracing::info!(disk = %disk.id, "the half-made disk was deleted");
-        Ok(())
+        Ok(true)
     }
 }
