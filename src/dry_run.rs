@@ -18,8 +18,16 @@ pub async fn plan(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<PlanReport> {
-    let Prepared { survey, target, decision, .. } = prepare(step, client, settings, progress).await?;
-    let (action, resumes_from) = match &decision {
+    plan_prepared(&prepare(step, client, settings, progress).await?, settings, progress).await
+}
+
+pub(crate) async fn plan_prepared(
+    prepared: &Prepared,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<PlanReport> {
+    let Prepared { survey, target, decision, .. } = prepared;
+    let (action, resumes_from) = match decision {
         Decision::Create => ("create", None),
         Decision::Begin => ("begin", None),
         Decision::Rebase => ("rebase", None),
@@ -27,16 +35,16 @@ pub async fn plan(
         Decision::FinishSeal => ("finish-seal", None),
         Decision::Done(_) => ("done", None),
     };
-    if decision == Decision::Begin
-        && let Some(marker) = base::look(&target).await?.marker
+    if *decision == Decision::Begin
+        && let Some(marker) = base::look(target).await?.marker
     {
-        base::check::unmodified(&target, &marker, settings.listing).await?;
+        base::check::unmodified(target, &marker, settings.listing).await?;
     }
     let mut totals = Totals::default();
     if matches!(decision, Decision::Create | Decision::Begin | Decision::Rebase | Decision::GoOn(_)) {
-        totals = total(&survey, resume_offset(&decision), settings, progress).await?;
+        totals = total(survey, resume_offset(decision), settings, progress).await?;
     }
-    Ok(report(&survey, action, resumes_from, totals))
+    Ok(report(survey, action, resumes_from, totals))
 }
 
 /// What a step would move, whatever the base blob holds now: for the later steps of a chain.

@@ -60,8 +60,8 @@ pub mod copy;
 pub mod diff;
 pub mod dry_run;
 pub mod error;
-#[cfg(unix)]
 pub mod image;
+pub mod ingest;
 pub mod leaf;
 pub mod managed;
 pub mod plan;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource};
 use crate::base::decide::{Decision, Wish, decide};
 use crate::base::marker::StepId;
-use crate::base::{self, Opening};
-use crate::chain::{Survey, survey};
+use crate::base::{self, Look, Opening};
+use crate::chain::{Origin, Survey, survey};
+use crate::copy::chunk::Source;
 use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Phase, Progress};
 use crate::range::PageRange;
+use crate::record::compare::{self, Held};
 use crate::step::{Settings, Step};
 
 /// Everything that is known before the first write.
@@ -29,17 +31,37 @@ pub(crate) async fn prepare(
     progress: &Progress,
 ) -> Result<Prepared> {
     progress.enter(Phase::Checking);
-    if let Some(time) = step.target.snapshot() {
+    let target = connect_target(&step.target, client, settings, progress)?;
+    let survey = look_at_sources(step, client, settings, progress).await?;
+    let opening = opening_of(&survey, step.origin.clone(), settings);
+    let look = base::look(&target).await?;
+    decided(survey, target, opening, &look)
+}
+
+/// Decides what is to be done with a base blob that was looked at.
+pub(crate) fn decided(survey: Survey, target: PageBlob, opening: Opening, look: &Look) -> Result<Prepared> {
+    let decision = decide(look, &wish(&survey, &opening)).map_err(|error| error.on(target.resource()))?;
+    Ok(Prepared { survey, target, opening, decision })
+}
+
+pub(crate) fn connect_target(
+    target: &Resource,
+    client: &Client,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<PageBlob> {
+    if let Some(time) = target.snapshot() {
         let why = format!("it names a snapshot ({time}); only the blob itself can be written to");
         return Err(Error::new(ErrorKind::Usage, "use the target URL", why)
-            .on(&step.target)
-            .next("leave snapshot= out of --target"));
+            .on(target)
+            .next("leave snapshot= out of the URL"));
     }
-    let survey = look_at_sources(step, client, settings, progress).await?;
     let pace = Arc::new(Pace::new(settings.caps));
-    let target =
-        PageBlob::new(Endpoint::new(step.target.clone(), client, pace, Arc::clone(&progress.target)))?;
-    let opening = Opening {
+    Ok(PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?)
+}
+
+pub(crate) fn opening_of(survey: &Survey, origin: Option<Origin>, settings: &Settings) -> Opening {
+    Opening {
         step: StepId {
             from: survey.previous.as_ref().map(|previous| previous.id.clone()),
             to: survey.source.id.clone(),
@@ -47,13 +69,10 @@ pub(crate) async fn prepare(
         length: survey.source.length,
         run: uuid::Uuid::new_v4().to_string(),
         across_hosts: settings.across_hosts,
-        origin: step.origin.clone(),
+        origin,
         rebase: settings.rebase,
         lease: settings.lease,
-    };
-    let look = base::look(&target).await?;
-    let decision = decide(&look, &wish(&survey, &opening)).map_err(|error| error.on(target.resource()))?;
-    Ok(Prepared { survey, target, opening, decision })
+    }
 }
 
 /// Both snapshots, with one pace and one meter.
@@ -89,11 +108,17 @@ pub(crate) fn resume_offset(decision: &Decision) -> u64 {
 
 pub(crate) fn start_listing(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Listing {
     let length = survey.source.length;
-    // Both are multiples of a page (the marker and the survey see to it), so only "nothing left" is no range.
-    let range = PageRange::new(from, length).ok();
-    let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
-    let listing =
-        Listing::start(&survey.source.blob, &survey.against(), range, length, forced, settings.listing);
+    let listing = match &survey.source.at {
+        Source::Blob { blob, .. } => {
+            // Both are multiples of a page (the marker and the survey see to it), so only "nothing left" is no range.
+            let range = PageRange::new(from, length).ok();
+            let forced = survey.forced_pages().into_iter().filter(|page| page.start() >= from).collect();
+            Listing::start(blob, &survey.against(), range, length, forced, settings.listing)
+        }
+        Source::Image(image) => {
+            compare::changes(Held::Source(image.clone()), survey.compared_with.clone(), from, length)
+        }
+    };
     progress.follow(listing.progress());
     listing
 }

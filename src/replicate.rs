@@ -29,7 +29,7 @@ use crate::base::marker::Speed;
 use crate::base::points::Point;
 use crate::base::{self, Base, FAREWELL, Opening};
 use crate::chain::Survey;
-use crate::copy::chunk::{Route, Source};
+use crate::copy::chunk::Route;
 use crate::copy::frontier::Checkpoint;
 use crate::copy::keeper::Keeper;
 use crate::copy::scan::ZeroRule;
@@ -59,6 +59,17 @@ pub async fn replicate(
         prepared = prepare(step, client, settings, progress) => prepared?,
         () = cancel.cancelled() => return Err(interrupted_early()),
     };
+    carry_out(prepared, started, settings, progress, cancel).await
+}
+
+/// Does what was prepared.
+pub(crate) async fn carry_out(
+    prepared: Prepared,
+    started: Instant,
+    settings: &Settings,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Report> {
     let Prepared { survey, target, opening, decision } = prepared;
     let work = Work { survey: &survey, opening: &opening, settings, progress, cancel };
     let outcome = match decision {
@@ -208,6 +219,7 @@ impl Work<'_> {
         };
         self.progress.enter(Phase::Sealing);
         base::check::footer(base, self.survey).await?;
+        self.survey.is_as_it_was().await?;
         self.survey.give_back().await;
         let bytes = written.counts.bytes_sent - from.counts.bytes_sent;
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -226,7 +238,7 @@ impl Work<'_> {
         // A full copy begins at zeros: what it does not write is zero already.
         let zeros_are_free = self.opening.step.from.is_none();
         Route {
-            source: Source::Blob { blob: self.survey.source.blob.clone(), sends_crc: self.survey.source_crc },
+            source: self.survey.source.at.clone(),
             sink: base.sink(),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
@@ -274,7 +286,7 @@ fn is_fenced(stop: &Stop) -> bool {
     }
 }
 
-fn interrupted_early() -> Error {
+pub(crate) fn interrupted_early() -> Error {
     Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
         .next("run the same command again")
 }

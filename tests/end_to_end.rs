@@ -16,6 +16,9 @@ use judges::{Azurite, FAR_AWAY, Judge, account_sas, container_sas};
 use reqwest::Method;
 use snapferry::azure::{PageBlob, Role};
 use snapferry::base::points::{Point, points};
+use snapferry::image::ImagePath;
+use snapferry::restore::file::{FileJob, restore_to_file};
+use snapferry::restore::point::Which;
 use snapferry_emulator::{Disk, DiskSnapshot};
 use tempfile::TempDir;
 use world::{MIB, World, noise};
@@ -277,6 +280,32 @@ fn judge(moment: &Moment, vhd: &Path) {
     std::fs::remove_file(restored).unwrap();
 }
 
+/// Restores a point to files of both forms, and lets all judges at them.
+async fn restore_and_judge(from: &str, moment: &Moment, folder: &Path) {
+    for name in ["restored.vhd", "restored.img"] {
+        let path = folder.join(name);
+        let job = FileJob {
+            from: world::url(Role::Source, from),
+            which: Which::Named(moment.point.point.clone()),
+            to: ImagePath::parse(&format!("file:{}", path_text(&path)), None).unwrap(),
+            differential: false,
+            overwrite: false,
+            force: false,
+            state_file: None,
+        };
+        let (progress, cancel) = Default::default();
+        restore_to_file(&job, &world::client(), &world::settings(), &progress, &cancel).await.unwrap();
+        if path.extension().is_some_and(|ending| ending == "vhd") {
+            judge(moment, &path);
+        } else {
+            let raw = path_text(&moment.raw);
+            Judge::QemuImg.run(["compare", "-f", "raw", "-F", "raw", path_text(&path), raw]).accepted();
+            assert_consistent(&path);
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
 /// The list of points that the base blob shows is that of the steps that were made.
 async fn assert_listed(target: &str, moments: &[Moment]) {
     let blob = PageBlob::connect(world::url(Role::Target, target), &world::client()).unwrap();
@@ -314,6 +343,7 @@ async fn every_point_of_a_real_disk_is_the_disk_of_its_day() {
         let url = format!("{target}&snapshot={}", moment.point.point);
         download(&url, moment.snapshot.len(), &point).await;
         judge(moment, &point);
+        restore_and_judge(&target, moment, machine.folder.path()).await;
         if number == 0 {
             assert!(footer(&point) == footer(&vhd), "the footer is not the one that qemu-img made");
         }
@@ -346,5 +376,7 @@ async fn a_target_that_others_wrote_holds_every_point_of_a_real_disk() {
         let url = format!("{container}/base?{sas}&snapshot={}", moment.point.point);
         download(&url, moment.snapshot.len(), &point).await;
         judge(moment, &point);
+        let all = format!("{container}/base?{}", account_sas("rl", FAR_AWAY));
+        restore_and_judge(&all, moment, machine.folder.path()).await;
     }
 }

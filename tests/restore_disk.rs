@@ -5,6 +5,7 @@
 mod disks;
 mod world;
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use disks::{AWAY, DISK, Site, assert_same, put_page};
@@ -15,7 +16,7 @@ use snapferry::restore::disk::{DiskJob, OnFailure, Way, restore_to_disk};
 use snapferry::restore::point::Which;
 use snapferry_emulator::{ArmKnobs, Call, Fault, FaultKind, Role, SecondGrant};
 use tokio_util::sync::CancellationToken;
-use world::{BASE, CONTAINER, MIB, World, noise};
+use world::{BASE, CONTAINER, MIB, World, noise, output, snapferry, text};
 
 #[tokio::test]
 async fn every_point_becomes_the_disk_that_it_is_of() {
@@ -369,6 +370,45 @@ async fn two_runs_to_one_disk_do_no_harm() {
         let disk = site.disk("disk").unwrap();
         assert_eq!(disk.state(), "Unattached");
         assert_same(&disk, &site.snapshots[1]);
+    }
+}
+
+/// The program itself, killed in mid-upload.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_that_was_killed_goes_on() {
+    let mut site = Site::new().await;
+    site.slow();
+    let (endpoint, header) = site.world.target.arm().identity();
+    let from = site.world.target_url();
+    let to = format!("disk:{}", site.id("disk"));
+    let command = || {
+        let mut command = snapferry();
+        command
+            .args(["restore", "-o", "json", "-vvv", "--location", AWAY, "--chunk-size", "64KiB"])
+            .args(["--concurrency", "2", "--from", &from, "--to", &to])
+            .env("RUST_LOG", "trace")
+            .env("IDENTITY_ENDPOINT", &endpoint)
+            .env("IDENTITY_HEADER", &header)
+            .env("SNAPFERRY_LOGIN_TYPE", "msi")
+            .env("SNAPFERRY_ARM_ENDPOINT", site.world.target.arm().endpoint())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let before = site.count(Call::PutPage);
+    let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    site.uploaded(before, 30).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(site.disk("disk").unwrap().state(), "ActiveUpload");
+    let run = output(command()).await;
+    let (told, logged) = (text(&run.stdout), text(&run.stderr));
+    assert!(run.status.success(), "{logged}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&report["way"], &report["size"]), (&json!("upload"), &json!(DISK)));
+    site.assert_restored("disk", 2).await;
+    for shown in [told, logged] {
+        assert!(!shown.contains("eyJ") && !shown.replace("sig=REDACTED", "").contains("sig="), "{shown}");
     }
 }
 

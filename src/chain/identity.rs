@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use crate::azure::Resource;
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::ImageReader;
 
 /// One snapshot of one family. Holds no secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -34,6 +35,16 @@ impl SnapshotId {
             .next("take an incremental snapshot: az snapshot create --incremental true --source <disk>"));
         };
         Ok(Self { family: resource.location(), time: time.to_owned() })
+    }
+
+    /// The identity of an image on this machine: its name, and when it was last written.
+    pub(crate) fn of_image(image: &ImageReader) -> Self {
+        let name = percent_encoding::utf8_percent_encode(&image.name(), percent_encoding::NON_ALPHANUMERIC)
+            .to_string();
+        Self {
+            family: format!("file/{name}"),
+            time: image.modified().strftime("%Y-%m-%dT%H:%M:%S.%7fZ").to_string(),
+        }
     }
 
     /// Host and path that the snapshots of one disk share.

@@ -5,8 +5,10 @@ use crate::azure::failure::CallError;
 use crate::azure::{Against, PageBlob, Properties, Resource};
 use crate::base::FAREWELL;
 use crate::chain::SnapshotId;
+use crate::copy::chunk::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{PAGE, PageRange};
+use crate::record::compare::Recorded;
 use crate::vhd::{self, Footer};
 
 /// The largest page blob, footer included (Put Blob's limit in the REST reference).
@@ -18,7 +20,7 @@ pub const DIFF_BOUNDARY: u64 = 4 << 40;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The way to it.
-    pub blob: PageBlob,
+    pub at: Source,
     /// Who it is.
     pub id: SnapshotId,
     /// Length in bytes, footer included.
@@ -32,10 +34,10 @@ pub struct Survey {
     pub source: Snapshot,
     /// The snapshot that it is diffed against; `None` for a full copy.
     pub previous: Option<Snapshot>,
-    /// Whether the source sends checksums with ranged reads.
-    pub source_crc: bool,
     /// The last page of the source, when it is the footer of a VHD.
     pub footer: Option<Vec<u8>>,
+    /// For an image on this machine: the point with which it is compared, because no service tells what changed.
+    pub compared_with: Option<Recorded>,
 }
 
 /// Looks at both snapshots. `across_hosts` lets two snapshots of one disk have different hosts.
@@ -53,21 +55,66 @@ pub async fn survey(source: PageBlob, previous: Option<PageBlob>, across_hosts: 
         (Some(blob), Some(id)) => Some(reach(blob, id).await?),
         _ => None,
     };
+    finish(source, previous).await
+}
+
+/// The snapshots that are the points `source` and `previous` of another base blob.
+pub(crate) async fn survey_points(source: Snapshot, previous: Option<Snapshot>) -> Result<Survey> {
+    finish(source, previous).await
+}
+
+/// An image on this machine, against the point that the base equals.
+pub(crate) async fn survey_image(source: Snapshot, previous: Option<(Snapshot, Recorded)>) -> Result<Survey> {
+    let (previous, compared_with) = previous.unzip();
+    Ok(Survey { compared_with, ..finish(source, previous).await? })
+}
+
+async fn finish(mut source: Snapshot, previous: Option<Snapshot>) -> Result<Survey> {
     check_sizes(&source, previous.as_ref())?;
-    let source_crc = sends_crc(&source.blob).await?;
+    if let Source::Blob { blob, sends_crc: sends } = &mut source.at {
+        *sends = sends_crc(blob).await?;
+    }
     let footer = footer_of(&source).await?;
-    Ok(Survey { source, previous, source_crc, footer })
+    Ok(Survey { source, previous, footer, compared_with: None })
+}
+
+impl Snapshot {
+    /// A snapshot of a blob that was not asked yet whether it sends checksums.
+    pub(crate) fn of_blob(blob: PageBlob, id: SnapshotId, length: u64) -> Self {
+        Self { at: Source::Blob { blob, sends_crc: false }, id, length }
+    }
+
+    /// The way to it, where it is a blob.
+    pub fn blob(&self) -> Option<&PageBlob> {
+        match &self.at {
+            Source::Blob { blob, .. } => Some(blob),
+            Source::Image(_) => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match &self.at {
+            Source::Blob { blob, .. } => blob.resource().to_string(),
+            Source::Image(image) => image.path().to_string(),
+        }
+    }
+
+    fn is_managed_disk(&self) -> bool {
+        self.blob().is_some_and(|blob| blob.resource().is_managed_disk())
+    }
 }
 
 impl Survey {
     /// How the source's page list is asked for.
     pub fn against(&self) -> Against {
-        match &self.previous {
-            None => Against::Nothing,
-            Some(previous) if previous.blob.resource().is_managed_disk() => {
-                Against::DiskSnapshot(previous.blob.resource().clone())
+        let Some(previous) = &self.previous else { return Against::Nothing };
+        match previous.blob().map(PageBlob::resource) {
+            Some(resource) if resource.is_managed_disk() => Against::DiskSnapshot(resource.clone()),
+            // A point is of another time than the snapshot that it equals.
+            Some(resource) => {
+                Against::BlobSnapshot(resource.snapshot().unwrap_or(previous.id.time()).to_owned())
             }
-            Some(previous) => Against::BlobSnapshot(previous.id.time().to_owned()),
+            None => Against::BlobSnapshot(previous.id.time().to_owned()),
         }
     }
 
@@ -86,8 +133,8 @@ impl Survey {
 
     /// Everything is read: whoever granted access to the snapshots may end it.
     pub(crate) async fn give_back(&self) {
-        for snapshot in std::iter::once(&self.source).chain(&self.previous) {
-            snapshot.blob.resource().sas().finished().await;
+        for blob in self.blobs() {
+            blob.resource().sas().finished().await;
         }
     }
 
@@ -95,14 +142,26 @@ impl Survey {
     pub async fn blame(&self, error: CallError) -> Error {
         let is_diff = error.call == "Get Page Ranges Diff";
         if is_diff && matches!(error.status(), Some(401 | 403)) {
-            for snapshot in std::iter::once(&self.source).chain(&self.previous) {
-                let tried = tokio::time::timeout(FAREWELL, read_first_page(&snapshot.blob)).await;
+            for blob in self.blobs() {
+                let tried = tokio::time::timeout(FAREWELL, read_first_page(blob)).await;
                 if let Ok(Err(culprit)) = tried {
-                    return denied(snapshot.blob.resource(), culprit);
+                    return denied(blob.resource(), culprit);
                 }
             }
         }
         error.into()
+    }
+
+    /// An image on this machine may be written to while it is copied: then what was copied never was a disk.
+    pub(crate) async fn is_as_it_was(&self) -> Result<()> {
+        match &self.source.at {
+            Source::Blob { .. } => Ok(()),
+            Source::Image(image) => image.unchanged().await,
+        }
+    }
+
+    fn blobs(&self) -> impl Iterator<Item = &PageBlob> {
+        std::iter::once(&self.source).chain(&self.previous).filter_map(Snapshot::blob)
     }
 }
 
@@ -136,16 +195,14 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
     let length = source.length;
     if length == 0 || !length.is_multiple_of(PAGE) {
         let why = format!("its length, {length} bytes, is not a multiple of {PAGE}");
-        return Err(
-            Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.blob.resource())
-        );
+        return Err(Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.shown()));
     }
     if length > LARGEST_BLOB {
         let why = format!(
             "it has {length} bytes with its footer, and a page blob holds at most {LARGEST_BLOB} (8 TiB)"
         );
         return Err(Error::new(ErrorKind::TooLarge, "copy the source", why)
-            .on(source.blob.resource())
+            .on(source.shown())
             .next("copy it with Azure's managed copy: snapferry managed-copy --source <snapshot ARM id> --region <region> --target-name <name>"));
     }
     let Some(previous) = previous else { return Ok(()) };
@@ -197,7 +254,7 @@ async fn reach(blob: PageBlob, id: SnapshotId) -> Result<Snapshot> {
         .on(blob.resource())
         .next("give the SAS URL of an incremental snapshot: az snapshot grant-access"));
     }
-    Ok(Snapshot { blob, id, length })
+    Ok(Snapshot::of_blob(blob, id, length))
 }
 
 async fn read_first_page(blob: &PageBlob) -> std::result::Result<(), CallError> {
@@ -251,16 +308,20 @@ async fn footer_of(source: &Snapshot) -> Result<Option<Vec<u8>>> {
     let length = source.length;
     let last = PageRange::new(length - PAGE, length)
         .map_err(|error| Error::new(ErrorKind::SourceUnsuitable, "read the footer", error.to_string()))?;
-    let page = source.blob.read(last).await.map_err(|error| denied(source.blob.resource(), error))?.concat();
+    let page = match &source.at {
+        Source::Blob { blob, .. } => blob.read(last).await.map_err(|error| denied(blob.resource(), error))?,
+        Source::Image(image) => image.read(last).await?,
+    };
+    let page = page.concat();
     let refuse = |why: String, next: &str| {
         Err(Error::new(ErrorKind::SourceUnsuitable, "use the source as the image of a disk", why)
-            .on(source.blob.resource())
+            .on(source.shown())
             .next(next))
     };
     match vhd::inspect(&page, length) {
         Footer::Valid => Ok(Some(page)),
         Footer::Broken(why) => refuse(format!("its VHD footer does not fit: {why}"), "take another snapshot"),
-        Footer::Absent if source.blob.resource().is_managed_disk() => refuse(
+        Footer::Absent if source.is_managed_disk() => refuse(
             "it has no VHD footer; disks with 4096-byte sectors are exported as VHDX, which no disk can be imported from".to_owned(),
             "grant access with the format VHD: az snapshot grant-access --file-format VHD",
         ),

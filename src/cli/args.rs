@@ -17,6 +17,7 @@ use super::settings::parse_size;
 use super::sync::{self, SyncArgs};
 use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind};
+use crate::image::Format;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +81,9 @@ pub enum Command {
     /// Put a base blob that an abandoned step has torn back to its last point
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Box<RollbackArgs>),
+    /// Make a disk of a point: a file, a block device, another base blob, a managed disk
+    #[command(after_help = super::restore::HELP)]
+    Restore(Box<super::restore::RestoreArgs>),
     /// List, show, prune and protect the points of a base blob
     Points(Box<PointsArgs>),
     /// Show what a base blob says of itself
@@ -104,6 +108,9 @@ pub enum Command {
 const COPY_HELP: &str = "\
 URLs are given as they are, as @FILE, or as - for standard input; each also has a variable of the environment
 (SNAPFERRY_SOURCE, SNAPFERRY_PREVIOUS, SNAPFERRY_TARGET).
+
+A --source on this machine (file:disk.vhd, file:disk.raw, /dev/sdx) needs no --previous: what differs from the last point
+is found by the checksums in its record.
 
 Without --previous the snapshot is copied whole into a blob that must not exist. With it, the base blob must be
 clean at exactly that snapshot. The same command after a crash, an interruption or an error goes on from the last
@@ -137,7 +144,7 @@ behind the container's path to get a --target:
 /// The URLs of a step, and how it is done.
 #[derive(clap::Args)]
 pub struct StepArgs {
-    /// SAS URL of the snapshot to copy (URL, @FILE or -)
+    /// SAS URL of the snapshot to copy (URL, @FILE or -), or an image on this machine (file:disk.vhd, /dev/sdx)
     #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: String,
     /// SAS URL of the snapshot that the base blob is clean at; leave it out to copy in full (URL, @FILE or -)
@@ -146,6 +153,9 @@ pub struct StepArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
+    /// Form of a --source file whose name does not tell: vhd or raw
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
     /// Take two URLs with different hosts for snapshots of one disk when nothing else speaks against it
     #[arg(long)]
     pub across_hosts: bool,

@@ -5,8 +5,11 @@ use tokio_util::sync::CancellationToken;
 use super::args::{CopyArgs, StepArgs};
 use super::output::{Output, size};
 use super::{progress, settings};
+use crate::azure::Role;
 use crate::dry_run;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::ImagePath;
+use crate::ingest::{ImageJob, copy_image, plan_image};
 use crate::progress::Progress;
 use crate::replicate::replicate;
 use crate::step::{PlanReport, Report, Settings};
@@ -20,9 +23,15 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
     if args.dry_run {
         return super::unless(cancel, look_ahead(&args.step, &settings, output)).await;
     }
+    let counters = Progress::default();
+    if let Some(job) = image_job(&args.step)? {
+        let client = settings::client(&args.step.planning, !job.target.is_signed())?;
+        let work = copy_image(&job, &client, &settings, &counters, cancel);
+        let report = progress::show(&counters, output.progress, work).await?;
+        return output.result(&report, &describe(&report));
+    }
     let step = settings::step(&args.step)?;
     let client = settings::step_client(&args.step.planning, &step)?;
-    let counters = Progress::default();
     let work = replicate(&step, &client, &settings, &counters, cancel);
     let report = progress::show(&counters, output.progress, work).await?;
     output.result(&report, &describe(&report))
@@ -34,15 +43,40 @@ pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
 }
 
 async fn look_ahead(args: &StepArgs, settings: &Settings, output: Output) -> Result<()> {
+    let counters = Progress::default();
+    if let Some(job) = image_job(args)? {
+        let client = settings::client(&args.planning, !job.target.is_signed())?;
+        let work = plan_image(&job, &client, settings, &counters);
+        let report = progress::show(&counters, output.progress, work).await?;
+        return output.result(&report, &describe_plan(&report));
+    }
     let step = settings::step(args)?;
     let client = settings::step_client(&args.planning, &step)?;
-    let counters = Progress::default();
     let work = dry_run::plan(&step, &client, settings, &counters);
     let report = progress::show(&counters, output.progress, work).await?;
     output.result(&report, &describe_plan(&report))
 }
 
-fn describe(report: &Report) -> String {
+/// A source on this machine.
+fn image_job(args: &StepArgs) -> Result<Option<ImageJob>> {
+    let usage = |why: &str, next: &str| Err(Error::new(ErrorKind::Usage, "read --source", why).next(next));
+    if !ImagePath::is_meant(args.source.trim()) {
+        return match args.format {
+            Some(_) => {
+                usage("--format is for a source on this machine", "--source file:disk.img --format raw")
+            }
+            None => Ok(None),
+        };
+    }
+    if args.previous.as_ref().is_some_and(|text| !text.is_empty()) {
+        return usage("an image is compared with the last point of the base blob", "leave --previous out");
+    }
+    let image = ImagePath::parse(args.source.trim(), args.format)?;
+    let target = settings::resource(Role::Target, &args.target, &args.planning.access)?;
+    Ok(Some(ImageJob { image, target }))
+}
+
+pub(super) fn describe(report: &Report) -> String {
     let to = &report.to;
     if report.already_sealed {
         return format!("{to} was sealed before, as point {}: nothing to do", report.point.point);

@@ -1,5 +1,5 @@
 //! `snapferry demo`: a disk's chain crosses between two regions on this machine, over real HTTP: `snapferry sync` is
-//! killed in its middle, another one goes on, and every point is proven to equal its snapshot.
+//! killed in its middle, another one goes on, every point is proven to equal its snapshot, and two are restored to files.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use super::demo_disk::DemoDisk;
+use super::demo_restore::{self, Restored};
 use super::output::{Output, size};
 use crate::azure::{Client, PageBlob, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,7 @@ struct DemoReport {
     /// The byte from which the second run went on.
     resumed_from: Option<u64>,
     points: Vec<DemoPoint>,
+    restored: Vec<Restored>,
     identical: bool,
 }
 
@@ -83,11 +85,14 @@ pub(super) async fn demo(args: DemoArgs, output: Output, cancel: &CancellationTo
         output.line(&format!("resumed         from byte {offset}\n"))?;
     }
     let points = stage.compare(&snapshots, cancel).await?;
-    let identical = points.len() == snapshots.len() && points.iter().all(|point| point.identical);
+    let restored = stage.restore(&points, &snapshots, cancel).await?;
+    let identical = points.len() == snapshots.len()
+        && points.iter().all(|point| point.identical)
+        && restored.iter().all(|restored| restored.identical);
     output.result(
-        &DemoReport { killed, resumed_from, points, identical },
+        &DemoReport { killed, resumed_from, points, restored, identical },
         if identical {
-            "\nevery point was read back over HTTP and equals its snapshot, byte for byte"
+            "\nevery point was read back over HTTP and equals its snapshot, byte for byte; so do the restored files"
         } else {
             "\nthe points are NOT what they should be"
         },
@@ -184,6 +189,20 @@ impl Stage<'_> {
         base.and_then(|base| base.metadata().get("snapferry_checkpoint")?.parse().ok()).unwrap_or_default()
     }
 
+    /// The oldest and the newest point, as files.
+    async fn restore(
+        &self,
+        points: &[DemoPoint],
+        snapshots: &[DiskSnapshot],
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Restored>> {
+        let pairs: Vec<_> =
+            points.iter().map(|point| point.point.clone()).zip(snapshots.iter().cloned()).collect();
+        let ends: Vec<_> = [pairs.first(), pairs.last()].into_iter().flatten().cloned().collect();
+        let from = self.account.container_sas(CONTAINER, BASE_BLOB, "rl", HOUR);
+        demo_restore::restore(&from, &ends, self.output, cancel).await
+    }
+
     /// Reads every point and its snapshot back, and compares them.
     async fn compare(
         &self,
@@ -229,16 +248,16 @@ async fn start() -> Result<Emulator> {
 }
 
 /// Filling a disk computes for a while: not on the threads that serve sockets.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, E> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(demo_error)?.map_err(demo_error)
 }
 
-fn interrupted() -> Error {
+pub(super) fn interrupted() -> Error {
     Error::new(ErrorKind::Interrupted, "finish the demo", "interrupted").next("snapferry demo")
 }
 
-fn demo_error(error: impl std::fmt::Display) -> Error {
+pub(super) fn demo_error(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Internal, "show the demo", error.to_string())
 }

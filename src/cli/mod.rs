@@ -6,6 +6,7 @@ mod compare;
 mod copy;
 mod demo;
 mod demo_disk;
+mod demo_restore;
 mod emulate;
 mod forecast;
 mod logs;
@@ -15,7 +16,7 @@ pub mod options;
 mod output;
 pub mod points;
 mod progress;
-#[allow(dead_code, reason = "the command that restores calls it")]
+pub mod restore;
 pub mod restore_disk;
 mod rollback;
 mod settings;
@@ -58,6 +59,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
+            Command::Restore(restore) => restore::restore(restore, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
             Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,

@@ -22,10 +22,12 @@ use crate::step::{Settings, Step};
 
 /// Variables of the environment that mean something. Any other with our prefix is a mistake, and a mistake in
 /// the environment of a scheduler is not seen by anybody.
-const ENVIRONMENT: [&str; 6] = [
+const ENVIRONMENT: [&str; 8] = [
     "SNAPFERRY_SOURCE",
     "SNAPFERRY_PREVIOUS",
     "SNAPFERRY_TARGET",
+    "SNAPFERRY_FROM",
+    "SNAPFERRY_TO",
     "SNAPFERRY_DISK",
     "SNAPFERRY_LOGIN_TYPE",
     "SNAPFERRY_ARM_ENDPOINT",

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pages::ChunkData;
-use crate::azure::{Fence, PageBlob};
+use crate::azure::{Fence, PageBlob, Role, Timeouts};
+use crate::error::{Error, ErrorKind};
+use crate::image::{ImageReader, ImageWriter};
 use crate::leaf::Sums;
 use crate::plan::Chunk;
 use crate::range::{ExtentKind, PageRange};
@@ -23,6 +25,8 @@ pub enum Source {
         /// Whether it sends checksums.
         sends_crc: bool,
     },
+    /// An image on this machine.
+    Image(ImageReader),
 }
 
 /// Where chunks are written.
@@ -42,6 +46,8 @@ pub enum Sink {
         /// Whether it takes checksums.
         takes_crc: bool,
     },
+    /// An image on this machine.
+    Image(ImageWriter),
 }
 
 /// What every chunk of a run needs.
@@ -96,8 +102,22 @@ impl Source {
             Self::Blob { blob, sends_crc } => {
                 blob.repeat_attempt(|| read_once(blob, *sends_crc, range, zeros)).await
             }
+            Self::Image(image) => {
+                let failed = |error| local(Role::Source, image.path(), error);
+                let frames = image.read(range).await.map_err(failed)?;
+                scan_aside(range, frames, zeros).await.ok_or_else(|| failed(not_scanned()))
+            }
         }
     }
+}
+
+/// What this machine's own disk refused.
+pub(crate) fn local(role: Role, on: impl std::fmt::Display, error: Error) -> CallError {
+    CallError::of("file I/O", role, on, Cause::Local(Box::new(error)))
+}
+
+fn not_scanned() -> Error {
+    Error::new(ErrorKind::Internal, "scan a chunk", "the thread pool gave no result")
 }
 
 /// One attempt to read and check.
@@ -136,6 +156,10 @@ impl Sink {
         match self {
             Self::Base { blob, fence } => blob.put_pages(range, frames, crc, fence).await,
             Self::Disk { blob, takes_crc } => blob.upload_pages(range, frames, crc, *takes_crc).await,
+            Self::Image(image) => {
+                let written = image.write(range, &frames).await;
+                written.map_err(|error| local(Role::Target, image.path().display(), error))
+            }
         }
     }
 
@@ -144,6 +168,9 @@ impl Sink {
             Self::Base { blob, fence } => blob.clear_pages(range, fence).await,
             // What was never written is zero, and each page is only ever written with the point's own bytes.
             Self::Disk { .. } => Ok(()),
+            Self::Image(image) => {
+                image.zero(range).await.map_err(|error| local(Role::Target, image.path().display(), error))
+            }
         }
     }
 
@@ -151,6 +178,7 @@ impl Sink {
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         match self {
             Self::Base { blob, .. } | Self::Disk { blob, .. } => blob.call_timeout(),
+            Self::Image(_) => Timeouts::default().call,
         }
     }
 }

@@ -44,8 +44,8 @@ pub enum Resumed {
     At(String),
 }
 
-/// An image that is being written. Dropped without [`ImageWriter::finish`], it can be gone on with.
-#[derive(Debug)]
+/// An image that is being written, by all clones of it. Dropped without [`ImageWriter::finish`], it can be gone on with.
+#[derive(Clone, Debug)]
 pub struct ImageWriter(Arc<Inner>);
 
 #[derive(Debug)]

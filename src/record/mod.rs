@@ -21,12 +21,15 @@
 //! and the digest of the point before it.
 
 pub mod chain;
+pub mod compare;
 pub mod digest;
 pub mod format;
 mod reader;
 mod recorder;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
 
 pub use chain::{Chain, Expect};
 pub use recorder::Recorder;
@@ -40,6 +43,10 @@ pub struct RecordId {
     pub bytes: u64,
     /// SHA-256 of these bytes, in hex.
     pub sha256: String,
+}
+
+fn not_scanned() -> Error {
+    Error::new(ErrorKind::Internal, "compute checksums", "the thread pool gave no result")
 }
 
 impl RecordId {

@@ -13,29 +13,27 @@
 //! given up after a moment (a socket that nobody reads from would be closed by the server) and made again when
 //! there is room.
 
+mod lister;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::azure::failure::{CallError, CallResult, Cause, Class};
-use crate::azure::{Against, PageBlob};
+use crate::azure::failure::{CallError, CallResult, Cause};
+use crate::azure::{Against, PageBlob, Role};
 use crate::chain::survey::LARGEST_BLOB;
 use crate::range::{Extent, ExtentKind, PAGE, PageRange};
 
+use lister::Lister;
+pub use lister::SMALLEST_WINDOW;
+
 /// Extents that one window may hold.
 pub const WINDOW_EXTENTS: usize = 64 << 10;
-/// Windows are not halved below this many bytes.
-pub const SMALLEST_WINDOW: u64 = 150 << 20;
 /// A data extent is handed out once it is this long: what follows need not be known before it is copied.
 const LONG_ENOUGH: u64 = 1 << 30;
-/// Markers without a range that are followed.
-const MOST_BARREN: u32 = 1000;
-/// How long a request is kept open while its window is full.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How page lists are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +62,14 @@ pub struct ListingProgress {
 }
 
 impl ListingProgress {
+    fn count(&self, extent: &Extent) {
+        let sum = match extent.kind {
+            ExtentKind::Data => &self.data,
+            ExtentKind::Clear => &self.clear,
+        };
+        sum.fetch_add(extent.range.len(), Relaxed);
+    }
+
     /// Bytes in data extents found so far, and whether that is all of them.
     pub fn data(&self) -> (u64, bool) {
         (self.data.load(Relaxed), self.is_complete())
@@ -105,7 +111,9 @@ enum Message {
 
 /// An ordered stream of extents: ascending, without overlap, neighbours of one kind joined.
 pub struct Listing {
-    lister: Lister,
+    progress: Arc<ListingProgress>,
+    /// Who opens windows; `None` for a listing that is fed.
+    lister: Option<Lister>,
     options: ListingOptions,
     /// What no window was opened for yet.
     rest: Option<PageRange>,
@@ -122,6 +130,27 @@ pub struct Listing {
     taken: Option<Extent>,
     /// Whether every extent comes out as data.
     all_as_data: bool,
+    /// Where what was handed out ends, when what no extent names comes out as clear.
+    gaps: Option<(u64, u64)>,
+}
+
+/// The way into a listing that is fed.
+pub struct Feed {
+    sender: mpsc::Sender<Message>,
+    progress: Arc<ListingProgress>,
+}
+
+impl Feed {
+    /// Hands out an extent; `false` when nobody listens any more.
+    pub async fn send(&self, extent: Extent) -> bool {
+        self.progress.count(&extent);
+        self.sender.send(Message::Extent(extent)).await.is_ok()
+    }
+
+    /// As many bytes more are looked at.
+    pub fn looked_at(&self, bytes: u64) {
+        self.progress.listed.fetch_add(bytes, Relaxed);
+    }
 }
 
 impl Listing {
@@ -135,22 +164,54 @@ impl Listing {
         forced: Vec<PageRange>,
         options: ListingOptions,
     ) -> Self {
+        let mut listing = Self::of(range.map_or(0, PageRange::len));
+        let progress = listing.progress();
+        listing.lister = Some(Lister { blob: blob.clone(), against: against.clone(), length, progress });
+        listing.options = options;
+        listing.rest = range;
+        listing.forced = forced.into();
+        listing.open_windows();
+        listing
+    }
+
+    /// A listing of `length` bytes that `work` feeds, such as a comparison on this machine. `work` must hand out extents in
+    /// order, and say how far it came.
+    pub fn fed<F>(length: u64, work: impl FnOnce(Feed) -> F) -> Self
+    where
+        F: Future<Output = CallResult<()>> + Send + 'static,
+    {
+        let mut listing = Self::of(length);
+        let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
+        let working = work(Feed { sender: sender.clone(), progress: listing.progress() });
+        listing.tasks.spawn(async move {
+            let end = match working.await {
+                Ok(()) => Message::End,
+                Err(error) => Message::Failed(Box::new(error)),
+            };
+            // Nobody listens any more when it cannot be sent.
+            let _ = sender.send(end).await;
+        });
+        listing.windows.push_back(receiver);
+        listing
+    }
+
+    fn of(length: u64) -> Self {
         let progress = Arc::new(ListingProgress::default());
-        progress.length.store(range.map_or(0, PageRange::len), Relaxed);
-        let mut listing = Self {
-            lister: Lister { blob: blob.clone(), against: against.clone(), length, progress },
-            options,
-            rest: range,
+        progress.length.store(length, Relaxed);
+        Self {
+            progress,
+            lister: None,
+            options: ListingOptions::default(),
+            rest: None,
             windows: VecDeque::new(),
             tasks: JoinSet::new(),
-            forced: forced.into(),
+            forced: VecDeque::new(),
             queue: VecDeque::new(),
             pending: None,
             taken: None,
             all_as_data: false,
-        };
-        listing.open_windows();
-        listing
+            gaps: None,
+        }
     }
 
     /// Hands every extent out as data: for a copy that goes the other way, where what was cleared must be read too.
@@ -164,19 +225,19 @@ impl Listing {
         // A window is never longer than any blob, so that no sum below can overflow.
         let length = (self.options.window / PAGE * PAGE).clamp(PAGE, LARGEST_BLOB);
         while self.windows.len() < self.options.parallel.max(1)
-            && let Some(range) = self.rest
+            && let (Some(range), Some(lister)) = (self.rest, &self.lister)
         {
             let (window, rest) = range.split(range.start() + length);
             self.rest = rest;
             let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
-            self.tasks.spawn(self.lister.clone().run(window.unwrap_or(range), sender));
+            self.tasks.spawn(lister.clone().run(window.unwrap_or(range), sender));
             self.windows.push_back(receiver);
         }
     }
 
     /// How far the listing has come.
     pub fn progress(&self) -> Arc<ListingProgress> {
-        Arc::clone(&self.lister.progress)
+        Arc::clone(&self.progress)
     }
 
     /// Waits for the first extent (or the end) without taking it: whether the service answers at all.
@@ -189,9 +250,26 @@ impl Listing {
 
     /// The next extent, or `None` at the end.
     pub async fn next(&mut self) -> CallResult<Option<Extent>> {
-        if let Some(extent) = self.taken.take() {
-            return Ok(Some(extent));
+        let next = match self.taken.take() {
+            Some(taken) => Some(taken),
+            None => self.joined().await?,
+        };
+        let Some((done, length)) = &mut self.gaps else { return Ok(next) };
+        let until = next.map_or(*length, |extent| extent.range.start());
+        let gap = PageRange::new(*done, until).ok();
+        if let Some(gap) = gap {
+            self.taken = next;
+            *done = gap.end();
+            return Ok(Some(Extent { range: gap, kind: ExtentKind::Clear }));
         }
+        if let Some(extent) = next {
+            *done = extent.range.end();
+        }
+        Ok(next)
+    }
+
+    /// The next extent as it was listed, joined with its neighbours.
+    async fn joined(&mut self) -> CallResult<Option<Extent>> {
         loop {
             if let Some(long) = self.pending.take_if(|held| is_long(*held)) {
                 return Ok(Some(long));
@@ -228,7 +306,7 @@ impl Listing {
                     continue;
                 }
                 Some(Message::Failed(error)) => return Err(*error),
-                None => return Err(self.lister.protocol_error("a window ended without its end".to_owned())),
+                None => return Err(self.fell_silent()),
             };
             while let Some(page) = self.forced.pop_front_if(|page| page.start() < extent.range.end()) {
                 if page.end() <= extent.range.start() {
@@ -238,6 +316,23 @@ impl Listing {
             self.queue.push_back(extent);
         }
         Ok(self.queue.pop_front())
+    }
+}
+
+impl Listing {
+    fn fell_silent(&self) -> CallError {
+        let why = "a window ended without its end".to_owned();
+        match &self.lister {
+            Some(lister) => lister.protocol_error(why),
+            None => CallError::of("compare", Role::Source, "this machine", Cause::Protocol(why)),
+        }
+    }
+
+    /// Hands out as clear what no extent names, from `from` to `length`: for a target that is not known to be empty.
+    #[must_use]
+    pub fn gaps_as_clear(mut self, from: u64, length: u64) -> Self {
+        self.gaps = Some((from, length));
+        self
     }
 }
 
@@ -256,167 +351,4 @@ fn join(held: Extent, next: Extent) -> Option<Extent> {
     }
     let range = PageRange::new(held.range.start(), next.range.end()).ok()?;
     Some(Extent { range, ..held })
-}
-
-/// Lists windows.
-#[derive(Clone)]
-struct Lister {
-    blob: PageBlob,
-    against: Against,
-    /// The length that the blob must have.
-    length: u64,
-    progress: Arc<ListingProgress>,
-}
-
-/// Where a window's listing stands between two requests.
-struct Position {
-    /// What is not listed yet.
-    rest: PageRange,
-    /// Bytes that one request asks about.
-    span: u64,
-    /// What the last reply asked about and the marker with which it goes on.
-    marker: Option<(PageRange, String)>,
-    /// Replies in a row that named a marker and nothing else.
-    barren: u32,
-}
-
-/// How one request ended.
-enum Ended {
-    /// Listed up to here.
-    At(u64),
-    /// The window is full: go on when there is room.
-    Full(u64),
-    /// Nobody listens any more.
-    Unwanted,
-}
-
-impl Lister {
-    /// Nobody listens when a message cannot be sent: then nobody needs it.
-    async fn run(self, window: PageRange, sender: mpsc::Sender<Message>) {
-        let mut position = Position { rest: window, span: window.len(), marker: None, barren: 0 };
-        loop {
-            let at = match self.request(&mut position, &sender).await {
-                Ok(Ended::At(at)) => at,
-                Ok(Ended::Full(at)) => {
-                    if sender.reserve().await.is_err() {
-                        return;
-                    }
-                    at
-                }
-                Ok(Ended::Unwanted) => return,
-                Err(error) => {
-                    let _ = sender.send(Message::Failed(Box::new(error))).await;
-                    return;
-                }
-            };
-            if let Some(rest) = position.rest.split(at).1 {
-                position.rest = rest;
-            } else {
-                let _ = sender.send(Message::End).await;
-                return;
-            }
-        }
-    }
-
-    /// One request under the retry layer. What it brought before it broke off is kept: an attempt that moved on
-    /// counts as a success that ended early.
-    async fn request(&self, position: &mut Position, sender: &mpsc::Sender<Message>) -> CallResult<Ended> {
-        let state = tokio::sync::Mutex::new(position);
-        self.blob
-            .repeat_list(&self.against, || async {
-                let mut position = state.lock().await;
-                let start = position.rest.start();
-                let mut at = start;
-                match self.attempt(&mut position, &mut at, sender).await {
-                    Ok(ended) => Ok(ended),
-                    Err(error) => {
-                        position.marker = None;
-                        let halved = (position.span.min(position.rest.len()) / 2).next_multiple_of(PAGE);
-                        let too_much =
-                            error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
-                        // Only what broke off is taken up where it stopped. A list that breaks the protocol
-                        // says nothing that can be trusted, not even before the place where it shows.
-                        if at > start && error.class() == Class::Passes {
-                            Ok(Ended::At(at))
-                        } else if too_much && halved >= SMALLEST_WINDOW {
-                            tracing::debug!(
-                                span = position.span,
-                                "the page list took too long: halving the window"
-                            );
-                            position.span = halved;
-                            // The server says so itself: at once. A silent one is waited for as ever.
-                            if error.code() == "OperationTimedOut" {
-                                Ok(Ended::At(start))
-                            } else {
-                                Err(error)
-                            }
-                        } else {
-                            Err(error)
-                        }
-                    }
-                }
-            })
-            .await
-    }
-
-    /// One request: sends its extents on, and keeps `at` at the end of what it sent.
-    async fn attempt(
-        &self,
-        position: &mut Position,
-        at: &mut u64,
-        sender: &mpsc::Sender<Message>,
-    ) -> CallResult<Ended> {
-        let (asked, marker) = if let Some((asked, marker)) = position.marker.take() {
-            (asked, Some(marker))
-        } else {
-            let cut = position.rest.start().saturating_add(position.span.max(PAGE));
-            (position.rest.split(cut).0.unwrap_or(position.rest), None)
-        };
-        let mut reply = self.blob.page_list_once(asked, &self.against, marker.as_deref()).await?;
-        if reply.blob_length != self.length {
-            let why = format!("the snapshot has {} bytes, and had {} before", reply.blob_length, self.length);
-            return Err(self.protocol_error(why));
-        }
-        while let Some(extent) = reply.next().await? {
-            if extent.range.start() < *at {
-                return Err(self.protocol_error(format!("{} was listed before", extent.range)));
-            }
-            let slot = match tokio::time::timeout(PATIENCE, sender.reserve()).await {
-                Ok(Ok(slot)) => slot,
-                Ok(Err(_)) => return Ok(Ended::Unwanted),
-                Err(_) => return Ok(Ended::Full(*at)),
-            };
-            self.count(extent, *at);
-            *at = extent.range.end();
-            slot.send(Message::Extent(extent));
-        }
-        match reply.next_marker() {
-            Some(_) if position.barren > MOST_BARREN => {
-                Err(self.protocol_error("markers come, and nothing else".to_owned()))
-            }
-            Some(next) => {
-                position.barren = if *at > position.rest.start() { 0 } else { position.barren + 1 };
-                position.marker = Some((asked, next.to_owned()));
-                Ok(Ended::At(*at))
-            }
-            None => {
-                self.progress.listed.fetch_add(asked.end() - *at, Relaxed);
-                Ok(Ended::At(asked.end()))
-            }
-        }
-    }
-
-    fn count(&self, extent: Extent, from: u64) {
-        self.progress.listed.fetch_add(extent.range.end() - from, Relaxed);
-        let sum = match extent.kind {
-            ExtentKind::Data => &self.progress.data,
-            ExtentKind::Clear => &self.progress.clear,
-        };
-        sum.fetch_add(extent.range.len(), Relaxed);
-    }
-
-    fn protocol_error(&self, why: String) -> CallError {
-        let listed = self.blob.resource();
-        CallError::of("Get Page Ranges", listed.role(), listed, Cause::Protocol(why))
-    }
 }
