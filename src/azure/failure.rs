@@ -266,6 +266,11 @@ fn action_for(call: &str) -> Option<&'static str> {
         "Snapshots Grant Access" => "Microsoft.Compute/snapshots/beginGetAccess/action",
         "Snapshots Revoke Access" => "Microsoft.Compute/snapshots/endGetAccess/action",
         "Snapshots Create Or Update" => "Microsoft.Compute/snapshots/write",
+        "Disks Grant Access" => "Microsoft.Compute/disks/beginGetAccess/action",
+        "Disks Revoke Access" => "Microsoft.Compute/disks/endGetAccess/action",
+        "Disks Create Or Update" | "Disks Update" => "Microsoft.Compute/disks/write",
+        "Storage Accounts Get Properties" => "Microsoft.Storage/storageAccounts/read",
+        "Disks Delete" => "Microsoft.Compute/disks/delete",
         _ => return None,
     })
 }
@@ -274,13 +279,21 @@ fn manager_advice(kind: ErrorKind, error: &CallError) -> Option<String> {
     let message = if let Cause::Service(reply) = &error.cause { reply.message.as_str() } else { "" };
     Some(match (kind, action_of(message).or(action_for(error.call))) {
         (ErrorKind::PermissionMissing, Some(action)) => {
-            let role = if action.ends_with("/read") { "Reader" } else { "Disk Snapshot Contributor" };
+            let role = match action {
+                action if action.ends_with("/read") => "Reader",
+                action if action.starts_with("Microsoft.Compute/disks/") => "Contributor",
+                _ => "Disk Snapshot Contributor",
+            };
             format!(
                 "the signed-in identity lacks the action {action}: the role {role} on the resource group has it; --login-type signs in as somebody else"
             )
         }
         (ErrorKind::AccessDenied, _) => {
             "sign in again: az login, or choose another identity with --login-type".to_owned()
+        }
+        (ErrorKind::NotFound, _) if error.call.starts_with("Disks") => {
+            "check the id, and the subscription that you are signed in to: az account show, az group list, az disk list"
+                .to_owned()
         }
         (ErrorKind::NotFound, _) => {
             "check the id, and the subscription that you are signed in to: az account show, az snapshot list"
@@ -322,6 +335,10 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
         _ => {}
     }
     Some(match kind {
+        ErrorKind::AccessDenied if role == Role::Disk => {
+            "look at who may reach the disk (az disk show --query networkAccessPolicy), and run the same command again"
+                .to_owned()
+        }
         ErrorKind::AccessDenied if role == Role::Target => {
             "give --target a SAS that is valid now, or leave the SAS out and sign in: az login".to_owned()
         }

@@ -109,9 +109,33 @@ impl PageBlob {
         crc: Crc64,
         fence: &Fence,
     ) -> CallResult<()> {
+        self.write_pages(range, frames, crc, Some(fence), true).await
+    }
+
+    /// Put Page, update, to the host of a disk's upload: it takes no lease and no condition, and perhaps no checksum.
+    pub async fn upload_pages(
+        &self,
+        range: PageRange,
+        frames: Vec<Bytes>,
+        crc: Crc64,
+        takes_crc: bool,
+    ) -> CallResult<()> {
+        self.write_pages(range, frames, crc, None, takes_crc).await
+    }
+
+    async fn write_pages(
+        &self,
+        range: PageRange,
+        frames: Vec<Bytes>,
+        crc: Crc64,
+        fence: Option<&Fence>,
+        takes_crc: bool,
+    ) -> CallResult<()> {
         const CALL: &str = "Put Page";
         let mut headers = page_headers("update", range, fence);
-        headers.push(("x-ms-content-crc64", crc.to_header().into()));
+        if takes_crc {
+            headers.push(("x-ms-content-crc64", crc.to_header().into()));
+        }
         let request = Request {
             call: CALL,
             method: Method::PUT,
@@ -149,7 +173,7 @@ impl PageBlob {
             call: "Clear Pages",
             method: Method::PUT,
             query: "comp=page".into(),
-            headers: page_headers("clear", range, fence),
+            headers: page_headers("clear", range, Some(fence)),
             body: Vec::new(),
             reply_bytes: 0,
         };
@@ -168,12 +192,12 @@ pub(super) fn corrupt_if_mismatch(error: CallError) -> CallError {
 fn page_headers(
     write: &str,
     range: PageRange,
-    fence: &Fence,
+    fence: Option<&Fence>,
 ) -> Vec<(&'static str, super::endpoint::Secretive)> {
-    vec![
-        ("x-ms-page-write", write.into()),
-        ("x-ms-range", range.header().into()),
-        ("x-ms-lease-id", fence.lease_id.as_str().into()),
-        ("x-ms-if-sequence-number-eq", fence.generation.to_string().into()),
-    ]
+    let mut headers = vec![("x-ms-page-write", write.into()), ("x-ms-range", range.header().into())];
+    if let Some(fence) = fence {
+        headers.push(("x-ms-lease-id", fence.lease_id.as_str().into()));
+        headers.push(("x-ms-if-sequence-number-eq", fence.generation.to_string().into()));
+    }
+    headers
 }

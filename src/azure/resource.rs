@@ -19,6 +19,8 @@ pub enum Role {
     Previous,
     /// The base blob.
     Target,
+    /// The host that a disk's content is uploaded to.
+    Disk,
     /// Azure Resource Manager, which knows disks, snapshots and grants.
     Manager,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Role {
             Self::Source => "source",
             Self::Previous => "previous",
             Self::Target => "target",
+            Self::Disk => "disk",
             Self::Manager => "resource manager",
         })
     }

@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::azure::arm::{Arm, ArmId, ManagedSnapshot};
+use crate::azure::arm::{Access, Arm, ArmId, ManagedSnapshot};
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pace;
 use crate::azure::sas::Rights;
@@ -152,7 +152,7 @@ impl Keeper {
     /// Asks, and remembers that it was asked: whoever ends the run meanwhile, or gets no answer, may have got it.
     async fn begin(&self, id: &ArmId) -> CallResult<String> {
         let (arm, of, lasting) = (self.arm.clone(), id.clone(), self.options.duration);
-        let asking = tokio::spawn(async move { arm.begin_get_access(&of, lasting).await });
+        let asking = tokio::spawn(async move { arm.begin_get_access(&of, Access::Read, lasting).await });
         let gone =
             CallError::of(CALL, Role::Manager, id, Cause::Broken("the request was given up".to_owned()));
         let reply = asking.map(|reply| reply.unwrap_or(Err(gone))).boxed().shared();
@@ -304,10 +304,10 @@ impl Grant {
             return Err(self.refusal("the grant was ended by this run"));
         }
         let asked = Instant::now();
-        let url = match self.arm.begin_get_access(&self.id, self.options.duration).await {
+        let url = match self.arm.begin_get_access(&self.id, Access::Read, self.options.duration).await {
             Err(error) if error.status() == Some(409) && self.may_end => {
                 self.arm.end_get_access(&self.id).await?;
-                self.arm.begin_get_access(&self.id, self.options.duration).await?
+                self.arm.begin_get_access(&self.id, Access::Read, self.options.duration).await?
             }
             other => other?,
         };

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::manager::{self, ManagerArgs};
 use super::output::Output;
-use crate::azure::arm::{LONGEST_GRANT, ListScope, SHORTEST_GRANT};
+use crate::azure::arm::{Access, LONGEST_GRANT, ListScope, SHORTEST_GRANT};
 use crate::azure::{Arm, ArmId, ArmKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::managed::posix;
@@ -82,7 +82,7 @@ async fn grant(args: &GrantArgs, output: Output, cancel: &CancellationToken) -> 
     // From here on a SAS may be out that nobody knows.
     let revoke = format!("end it: {}", revoke_command(&id));
     let granted = tokio::select! {
-        granted = arm.begin_get_access(&id, args.duration) => granted,
+        granted = arm.begin_get_access(&id, Access::Read, args.duration) => granted,
         () = cancel.cancelled() => {
             return Err(Error::new(ErrorKind::Interrupted, "grant a SAS", "interrupted: one may be out").on(&id).next(revoke));
         }

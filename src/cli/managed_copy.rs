@@ -200,7 +200,7 @@ fn print(request: &Request, form: Form, output: Output) -> Result<()> {
     output.result(&json!({ "emit": name, "text": text }), &text)
 }
 
-fn parse_tag(text: &str) -> std::result::Result<(String, String), String> {
+pub(super) fn parse_tag(text: &str) -> std::result::Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 use super::copy::{describe as describe_copy, per_second};
 use super::options::{CopyingArgs, PlanningArgs};
 use super::output::{Output, size};
+use super::restore_disk::{DiskArgs, Order, to_disk};
 use super::{progress, settings};
-use crate::azure::{Client, Resource, Role};
+use crate::azure::{Client, PlainHttp, Resource, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Format, ImagePath};
 use crate::progress::Progress;
@@ -32,7 +33,8 @@ Examples:
   snapferry restore --from 'https://backups.../web-1.vhd?<SAS>' --to file:web-1.vhd
   snapferry restore --from @base.sas --point 2026-02-01 --to file:web-1.raw
   snapferry restore --from @base.sas --to /dev/sdc --differential
-  snapferry restore --from @base.sas --to 'https://elsewhere.../web-1.vhd?<SAS>'";
+  snapferry restore --from @base.sas --to 'https://elsewhere.../web-1.vhd?<SAS>'
+  snapferry restore --from @base.sas --to disk:/subscriptions/.../disks/web-1 --location northeurope";
 
 /// From a point to wherever a disk is wanted.
 #[derive(clap::Args)]
@@ -67,12 +69,17 @@ pub struct RestoreArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub copying: CopyingArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub disk: DiskArgs,
 }
 
 /// What `--to` means.
 enum Goal {
     File(ImagePath),
     Blob(Box<Resource>),
+    /// The id of a disk.
+    Disk(String),
 }
 
 pub(super) async fn restore(
@@ -105,6 +112,14 @@ pub(super) async fn restore(
             };
             to_file(&job, &client, &settings, output, cancel).await
         }
+        Goal::Disk(id) => {
+            // The resource manager takes no SAS.
+            let client = settings::client(&args.planning, true)?;
+            let plain =
+                if args.planning.access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
+            let order = Order { base: from, point: args.point, client: &client, settings: &settings, plain };
+            to_disk(&args.disk, &id, order, output, cancel).await
+        }
         Goal::Blob(to) => {
             let client = settings::client(&args.planning, !(from.is_signed() && to.is_signed()))?;
             let settings = Settings { rebase: args.overwrite, ..settings };
@@ -119,6 +134,19 @@ pub(super) async fn restore(
 
 fn goal(args: &RestoreArgs) -> Result<Goal> {
     let to = args.to.trim();
+    if let Some(id) = to.strip_prefix("disk:") {
+        if args.format.is_some()
+            || args.force
+            || args.state_file.is_some()
+            || args.differential
+            || args.overwrite
+        {
+            let why = "--format, --force, --state-file, --differential and --overwrite are not for disks: a new one is made";
+            return Err(Error::new(ErrorKind::Usage, "restore the point", why)
+                .next("leave them out, and name a disk that there is not yet"));
+        }
+        return Ok(Goal::Disk(id.to_owned()));
+    }
     if ImagePath::is_meant(to) {
         return ImagePath::parse(to, args.format).map(Goal::File);
     }

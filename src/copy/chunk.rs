@@ -39,6 +39,13 @@ pub enum Sink {
         /// What keeps a writer who was overtaken from writing.
         fence: Fence,
     },
+    /// The upload of a new disk, which holds zeros.
+    Disk {
+        /// The way to it.
+        blob: PageBlob,
+        /// Whether it takes checksums.
+        takes_crc: bool,
+    },
     /// An image on this machine.
     Image(ImageWriter),
 }
@@ -148,6 +155,7 @@ impl Sink {
     async fn write(&self, range: PageRange, frames: Vec<Bytes>, crc: Crc64) -> CallResult<()> {
         match self {
             Self::Base { blob, fence } => blob.put_pages(range, frames, crc, fence).await,
+            Self::Disk { blob, takes_crc } => blob.upload_pages(range, frames, crc, *takes_crc).await,
             Self::Image(image) => {
                 let written = image.write(range, &frames).await;
                 written.map_err(|error| local(Role::Target, image.path().display(), error))
@@ -158,6 +166,8 @@ impl Sink {
     async fn clear(&self, range: PageRange) -> CallResult<()> {
         match self {
             Self::Base { blob, fence } => blob.clear_pages(range, fence).await,
+            // What was never written is zero, and each page is only ever written with the point's own bytes.
+            Self::Disk { .. } => Ok(()),
             Self::Image(image) => {
                 image.zero(range).await.map_err(|error| local(Role::Target, image.path().display(), error))
             }
@@ -167,7 +177,7 @@ impl Sink {
     /// How long an attempt to write a chunk may take.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         match self {
-            Self::Base { blob, .. } => blob.call_timeout(),
+            Self::Base { blob, .. } | Self::Disk { blob, .. } => blob.call_timeout(),
             Self::Image(_) => Timeouts::default().call,
         }
     }

@@ -37,6 +37,7 @@ pub use follow::{Phase, Polling, Seen, Watch};
 pub use limits::MOST_PENDING;
 pub(crate) use quote::posix;
 pub use request::{Request, Speed};
+pub(crate) use request::{check_tags, fold_region};
 
 /// Where a copy stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -126,7 +127,7 @@ pub async fn start(arm: &Arm, request: &Request, watch: &Watch, cancel: &Cancell
 
 /// Asks the service to begin, and looks at what it made of that.
 async fn put(arm: &Arm, request: &Request, source: &ManagedSnapshot) -> Result<ManagedSnapshot> {
-    let Err(error) = arm.create_snapshot(&request.target, &request.body()).await else {
+    let Err(error) = arm.create(&request.target, &request.body()).await else {
         return Ok(arm.snapshot(&request.target).await?);
     };
     let error = refused(error, request);

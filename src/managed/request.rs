@@ -115,7 +115,7 @@ impl Request {
 }
 
 /// Regions are compared so.
-pub(super) fn fold_region(region: &str) -> String {
+pub(crate) fn fold_region(region: &str) -> String {
     region.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
 }
 
@@ -149,14 +149,15 @@ fn check_group(group: &str) -> Result<()> {
         .next("az group list --query '[].name' -o tsv"))
 }
 
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
+/// Refuses tags that no resource can have.
+pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
     let refuse = |key: &str, why: String| {
         Err(Error::new(ErrorKind::Usage, "use the tags", why)
             .on(scrub(key))
             .next("give it as --tag key=value"))
     };
     if tags.len() > MOST_TAGS {
-        return refuse("", format!("a snapshot has at most {MOST_TAGS} tags"));
+        return refuse("", format!("a resource has at most {MOST_TAGS} tags"));
     }
     for (key, value) in tags {
         let has_sign = key.contains(|c: char| c.is_control() || "<>%&\\?/".contains(c));

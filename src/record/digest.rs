@@ -27,7 +27,7 @@ pub fn is_right(metadata: &Metadata) -> Option<bool> {
 /// Where the digest stands.
 pub(crate) const FIELD: &str = "snapferry_chain";
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

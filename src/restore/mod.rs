@@ -1,5 +1,6 @@
 //! A disk from a point: to a file or block device, to another page blob, to a managed disk.
 
 pub mod blob;
+pub mod disk;
 pub mod file;
 pub mod point;

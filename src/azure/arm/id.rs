@@ -1,4 +1,4 @@
-//! The name of a disk or snapshot in Azure Resource Manager. Compared without case, as the service does.
+//! The name of a disk, snapshot or storage account in Azure Resource Manager. Compared without case, as the service does.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,6 +12,8 @@ pub enum ArmKind {
     Disk,
     /// `Microsoft.Compute/snapshots`
     Snapshot,
+    /// `Microsoft.Storage/storageAccounts`
+    StorageAccount,
 }
 
 impl ArmKind {
@@ -19,7 +21,12 @@ impl ArmKind {
         match self {
             Self::Disk => "disks",
             Self::Snapshot => "snapshots",
+            Self::StorageAccount => "storageAccounts",
         }
+    }
+
+    fn provider(self) -> &'static str {
+        if self == Self::StorageAccount { "Microsoft.Storage" } else { "Microsoft.Compute" }
     }
 }
 
@@ -28,11 +35,12 @@ impl fmt::Display for ArmKind {
         f.write_str(match self {
             Self::Disk => "disk",
             Self::Snapshot => "snapshot",
+            Self::StorageAccount => "storage account",
         })
     }
 }
 
-/// `/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/<disks|snapshots>/<name>`
+/// `/subscriptions/<id>/resourceGroups/<group>/providers/<Microsoft.Compute|...>/<disks|snapshots|...>/<name>`
 #[derive(Clone)]
 pub struct ArmId {
     kind: ArmKind,
@@ -47,7 +55,7 @@ impl ArmId {
         Self { kind, subscription: subscription.to_owned(), group: group.to_owned(), name: name.to_owned() }
     }
 
-    /// Reads the id of a disk or a snapshot.
+    /// Reads the id of what must be of `kind`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`], with what is wrong and how to ask for the right one.
@@ -68,15 +76,15 @@ impl ArmId {
             && providers.eq_ignore_ascii_case("providers");
         if !has_form || [subscription, group, provider, found, name].contains(&"") {
             return refuse(format!(
-                "it is not /subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/{}/<name>",
+                "it is not /subscriptions/<id>/resourceGroups/<group>/providers/{}/{}/<name>",
+                kind.provider(),
                 kind.segment()
             ));
         }
         if parts.next().is_some() {
             return refuse("it names something inside another resource".to_owned());
         }
-        if !provider.eq_ignore_ascii_case("Microsoft.Compute") || !found.eq_ignore_ascii_case(kind.segment())
-        {
+        if !provider.eq_ignore_ascii_case(kind.provider()) || !found.eq_ignore_ascii_case(kind.segment()) {
             return refuse(format!("it names a {provider}/{found}, not a {kind}"));
         }
         // Resource groups may have letters of all languages in their names; names of disks and snapshots may not.
@@ -120,7 +128,7 @@ impl ArmId {
         &self.group
     }
 
-    /// The name of the disk or snapshot.
+    /// The name of the resource itself.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -148,9 +156,10 @@ impl fmt::Display for ArmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/{}/{}",
+            "/subscriptions/{}/resourceGroups/{}/providers/{}/{}/{}",
             self.subscription,
             self.group,
+            self.kind.provider(),
             self.kind.segment(),
             self.name
         )
@@ -182,6 +191,14 @@ mod tests {
         assert_eq!(disk.to_string(), DISK);
         assert_eq!(disk, ArmId::parse(ArmKind::Disk, &DISK.to_uppercase()).unwrap());
         assert_ne!(disk, ArmId::parse(ArmKind::Disk, &DISK.replace("web-1", "web-2")).unwrap());
+    }
+
+    #[test]
+    fn a_storage_account_is_of_another_provider() {
+        let text = "/subscriptions/0b1f/resourceGroups/Prod/providers/Microsoft.Storage/storageAccounts/web1";
+        assert_eq!(ArmId::parse(ArmKind::StorageAccount, text).unwrap().to_string(), text);
+        assert!(ArmId::parse(ArmKind::StorageAccount, DISK).is_err());
+        assert!(ArmId::parse(ArmKind::Disk, &text.replace("storageAccounts", "disks")).is_err());
     }
 
     #[test]

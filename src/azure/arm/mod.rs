@@ -3,8 +3,10 @@
 //! ```text
 //! id     the name of a disk or snapshot      model       what the service shows of them
 //! mod    one call, with token and retries    operation   what is finished later
+//! change make, tag, grant, revoke, delete
 //! ```
 
+mod change;
 pub mod id;
 pub mod model;
 mod operation;
@@ -17,7 +19,7 @@ use futures::StreamExt;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
 use super::endpoint::{Client, describe};
@@ -28,18 +30,19 @@ use super::resource::{PlainHttp, Role, is_loopback};
 use super::retry::Retry;
 use crate::error::{Error, ErrorKind, Result};
 
+pub use change::Access;
 pub use id::{ArmId, ArmKind};
 pub use model::{ManagedDisk, ManagedSnapshot};
 
 /// The version that every call asks for: documented for disks and snapshots alike.
 pub const API_VERSION: &str = "2024-03-02";
+/// The version for storage accounts, of which only the region is asked for.
+const STORAGE_VERSION: &str = "2023-01-01";
 /// The longest grant that the service makes: 60 days (since 2025; azure-cli issue 29431).
 pub const LONGEST_GRANT: Duration = Duration::from_hours(60 * 24);
 /// The shortest.
 pub const SHORTEST_GRANT: Duration = Duration::from_secs(30);
 
-/// How long a grant, its end, or a new snapshot may take to be made.
-const PATIENCE: Duration = Duration::from_mins(10);
 /// A page of a list has at most some hundred snapshots of a few KiB.
 const LARGEST_REPLY: usize = 32 << 20;
 /// Pages of a list that are followed.
@@ -185,6 +188,15 @@ impl Arm {
         ManagedSnapshot::read(reply.body).map_err(|why| self.error(&ask, Cause::Protocol(why)))
     }
 
+    /// Storage Accounts Get Properties: the account's region.
+    pub async fn region_of_account(&self, id: &ArmId) -> CallResult<String> {
+        let ask = Ask { call: "Storage Accounts Get Properties", on: id };
+        let url = self.url_in(id, "", STORAGE_VERSION);
+        let reply = self.repeat(&ask, Method::GET, &url, None).await?;
+        let region = reply.body.get("location").and_then(Value::as_str).map(str::to_owned);
+        region.ok_or_else(|| self.error(&ask, Cause::Protocol("the reply names no region".to_owned())))
+    }
+
     /// Snapshots List, all pages.
     pub async fn snapshots(&self, scope: &ListScope) -> CallResult<Vec<ManagedSnapshot>> {
         let ask = Ask { call: "Snapshots List", on: scope };
@@ -212,32 +224,6 @@ impl Arm {
         Err(self.error(&ask, Cause::Protocol(format!("the list has more than {MOST_PAGES} pages"))))
     }
 
-    /// Snapshots Grant Access: the SAS URL, a secret. `duration` in whole seconds, from [`SHORTEST_GRANT`] to
-    /// [`LONGEST_GRANT`].
-    pub async fn begin_get_access(&self, id: &ArmId, duration: Duration) -> CallResult<String> {
-        let ask = Ask { call: "Snapshots Grant Access", on: id };
-        let body = json!({ "access": "Read", "durationInSeconds": duration.as_secs(), "fileFormat": "VHD" });
-        let first = self.repeat(&ask, Method::POST, &self.url(id, "/beginGetAccess"), Some(&body)).await?;
-        let result = self.finish(&ask, first, PATIENCE).await?;
-        operation::find_sas(&result)
-            .ok_or_else(|| self.error(&ask, Cause::Protocol("it succeeded, and brought no SAS".to_owned())))
-    }
-
-    /// Snapshots Revoke Access: every SAS of the snapshot ends at once, whoever asked for it.
-    pub async fn end_get_access(&self, id: &ArmId) -> CallResult<()> {
-        let ask = Ask { call: "Snapshots Revoke Access", on: id };
-        let first = self.repeat(&ask, Method::POST, &self.url(id, "/endGetAccess"), None).await?;
-        self.finish(&ask, first, PATIENCE).await.map(drop)
-    }
-
-    /// Snapshots Create Or Update: sends `body`, and returns when the service has taken it. A copy goes on in the
-    /// background after that.
-    pub async fn create_snapshot(&self, id: &ArmId, body: &Value) -> CallResult<()> {
-        let ask = Ask { call: "Snapshots Create Or Update", on: id };
-        let first = self.repeat(&ask, Method::PUT, &self.url(id, ""), Some(body)).await?;
-        self.finish(&ask, first, PATIENCE).await.map(drop)
-    }
-
     /// How calls are counted, and what they wait for.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
@@ -249,10 +235,14 @@ impl Arm {
     }
 
     fn url(&self, on: &(dyn std::fmt::Display + Sync), rest: &str) -> String {
+        self.url_in(on, rest, API_VERSION)
+    }
+
+    fn url_in(&self, on: &(dyn std::fmt::Display + Sync), rest: &str, version: &str) -> String {
         let path: Vec<String> =
             on.to_string().split('/').map(|part| utf8_percent_encode(part, SEGMENT).to_string()).collect();
         format!(
-            "{}{}{rest}?api-version={API_VERSION}",
+            "{}{}{rest}?api-version={version}",
             self.endpoint.0.as_str().trim_end_matches('/'),
             path.join("/")
         )

@@ -1,6 +1,8 @@
 //! Disks and snapshots as Azure Resource Manager shows them (Microsoft.Compute, api-version 2024-03-02; fields as in
 //! the models of azure-mgmt-compute).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -19,6 +21,30 @@ pub struct ManagedDisk {
     pub size: Option<u64>,
     /// Bytes of a sector; 512 where the service says nothing.
     pub sector_size: u32,
+    /// `ReadyToUpload`, `ActiveUpload`, `Unattached`, ...
+    pub state: Option<String>,
+    /// `Succeeded` when it can be used.
+    pub provisioning_state: Option<String>,
+    /// What its owner, and we, wrote on it.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl ManagedDisk {
+    /// Whether it waits for its content.
+    pub fn awaits_upload(&self) -> bool {
+        let is = |state: &str| self.state.as_deref().is_some_and(|ours| ours.eq_ignore_ascii_case(state));
+        is("ReadyToUpload") || is("ActiveUpload")
+    }
+
+    /// Whether the service is done with what was asked of it last.
+    pub fn is_settled(&self) -> bool {
+        self.provisioning_state.as_deref().is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"))
+    }
+
+    /// Whether it will never be whole.
+    pub fn has_failed(&self) -> bool {
+        self.provisioning_state.as_deref().is_some_and(is_failure)
+    }
 }
 
 /// A snapshot of a managed disk.
@@ -71,11 +97,12 @@ impl ManagedSnapshot {
 
     /// Whether it will never be whole.
     pub fn has_failed(&self) -> bool {
-        self.copy_error.is_some()
-            || self.provisioning_state.as_deref().is_some_and(|state| {
-                ["failed", "canceled", "deleting"].iter().any(|bad| state.eq_ignore_ascii_case(bad))
-            })
+        self.copy_error.is_some() || self.provisioning_state.as_deref().is_some_and(is_failure)
     }
+}
+
+fn is_failure(provisioning_state: &str) -> bool {
+    ["failed", "canceled", "deleting"].iter().any(|bad| provisioning_state.eq_ignore_ascii_case(bad))
 }
 
 /// One page of a list.
@@ -93,6 +120,7 @@ struct Wire {
     id: String,
     #[serde(default)]
     location: String,
+    tags: Option<BTreeMap<String, String>>,
     #[serde(default)]
     properties: Properties,
 }
@@ -139,6 +167,9 @@ impl ManagedDisk {
             location: wire.location,
             size: wire.properties.disk_size_bytes,
             sector_size: wire.properties.creation_data.logical_sector_size.unwrap_or(USUAL_SECTOR),
+            state: wire.properties.disk_state,
+            provisioning_state: wire.properties.provisioning_state,
+            tags: wire.tags.unwrap_or_default(),
         })
     }
 }

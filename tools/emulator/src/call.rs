@@ -103,6 +103,8 @@ calls! {
     DiskBeginGetAccess "disk-begin-get-access",
     /// End all SAS of a managed disk itself; of an upload, finish it.
     DiskEndGetAccess "disk-end-get-access",
+    /// Get a storage account.
+    ArmGetAccount "arm-get-account",
     /// Ask how a management operation is getting on.
     ArmPoll "arm-poll",
     /// Get a token of the managed identity.

@@ -60,7 +60,7 @@ impl Account {
         self.entry.premium.store(premium, Ordering::Relaxed);
     }
 
-    /// The id of the account's resource, for a client that names it; management here does not serve it.
+    /// The id of the account's resource. Of it, management here tells only where it is.
     pub fn arm_id(&self) -> String {
         let subscription = self.service.arm.subscription;
         let group = arm::DEFAULT_GROUP;

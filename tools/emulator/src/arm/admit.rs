@@ -34,6 +34,9 @@ pub(super) const API_VERSIONS: [&str; 21] = [
     "2026-03-02",
 ];
 
+/// Some versions of the storage accounts' provider.
+const STORAGE_API_VERSIONS: [&str; 4] = ["2021-09-01", "2022-09-01", "2023-01-01", "2024-01-01"];
+
 pub(crate) fn authorise(service: &Service, request: &Request) -> Outcome<()> {
     if request.call == Call::IdentityToken {
         return token::check_identity(service, request);
@@ -49,11 +52,13 @@ fn check_version(request: &Request, route: &Route) -> Outcome<()> {
     let Some(version) = request.param("api-version").filter(|version| !version.is_empty()) else {
         return Err(ErrorCode::MissingApiVersionParameter.into());
     };
-    if API_VERSIONS.contains(&version) {
+    let versions: &[&str] =
+        if request.call == Call::ArmGetAccount { &STORAGE_API_VERSIONS } else { &API_VERSIONS };
+    if versions.contains(&version) {
         return Ok(());
     }
     let kind = route.resource_type.rsplit('/').next().unwrap_or_default();
-    let supported = API_VERSIONS.join(", ");
+    let supported = versions.join(", ");
     let text = format!(
         "No registered resource provider found for location 'westeurope' and API version '{version}' \
          for type '{kind}'. The supported api-versions are '{supported}'."

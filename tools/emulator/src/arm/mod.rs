@@ -1,7 +1,7 @@
 //! Management: the Azure Resource Manager's side of disks and snapshots, in JSON, and a managed identity's endpoint.
 //!
 //! ```text
-//! route -> admit (token) -> snapshots, access, disks, disk_access, list -> operations -> reply
+//! route -> admit (token) -> snapshots, access, disks, disk_access, accounts, list -> operations -> reply
 //! (Call)                        |            disk_content, transfer        (202, polls)
 //!                               `-> registry > resource > disk::HiddenBlob
 //! ```
@@ -9,6 +9,7 @@
 //! Each call holds the registry's lock from its first look to its last change, so it applies wholly or not at all.
 
 mod access;
+mod accounts;
 mod admit;
 mod api;
 mod copies;
@@ -80,6 +81,7 @@ impl Task<'_> {
             Call::ArmListDisks => list::disks(self, state),
             Call::ArmGetSnapshot => snapshots::get(self, state),
             Call::ArmGetDisk => disks::get(self, state),
+            Call::ArmGetAccount => accounts::get(self),
             Call::ArmPoll => operations::poll(self, state),
             Call::BeginGetAccess => {
                 let outcome = input().and_then(|input| access::begin(self, state, &input));

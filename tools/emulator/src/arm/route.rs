@@ -79,6 +79,7 @@ impl Route {
             Call::ArmDeleteDisk => "Microsoft.Compute/disks/delete",
             Call::DiskBeginGetAccess => "Microsoft.Compute/disks/beginGetAccess/action",
             Call::DiskEndGetAccess => "Microsoft.Compute/disks/endGetAccess/action",
+            Call::ArmGetAccount => "Microsoft.Storage/storageAccounts/read",
             Call::ArmPoll => "Microsoft.Compute/locations/diskOperations/read",
             _ => "",
         }
@@ -111,6 +112,7 @@ fn resource_call(method: &Method, provider: &str, kind: &str, action: &str) -> C
         ("microsoft.compute", "DELETE", "disks", "") => Call::ArmDeleteDisk,
         ("microsoft.compute", "POST", "disks", "begingetaccess") => Call::DiskBeginGetAccess,
         ("microsoft.compute", "POST", "disks", "endgetaccess") => Call::DiskEndGetAccess,
+        ("microsoft.storage", "GET", "storageaccounts", "") => Call::ArmGetAccount,
         _ => Call::Unsupported,
     }
 }
@@ -151,6 +153,12 @@ mod tests {
                 "/subscriptions/s/providers/Microsoft.Compute/locations/here/DiskOperations/7".to_owned(),
                 Call::ArmPoll,
                 "7",
+            ),
+            (
+                "GET",
+                "/subscriptions/s/resourceGroups/G/providers/Microsoft.Storage/storageAccounts/a".to_owned(),
+                Call::ArmGetAccount,
+                "a",
             ),
             ("GET", "/msi/token".to_owned(), Call::IdentityToken, ""),
         ] {

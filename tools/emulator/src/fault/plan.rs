@@ -177,6 +177,7 @@ fn changes_something(call: Call) -> bool {
             | Call::ArmGetSnapshot
             | Call::ArmListDisks
             | Call::ArmGetDisk
+            | Call::ArmGetAccount
             | Call::ArmPoll
             | Call::IdentityToken
             | Call::Unsupported

@@ -76,6 +76,25 @@ async fn a_disk_is_made_of_a_blob_or_a_snapshot() {
 }
 
 #[tokio::test]
+async fn the_account_of_a_blob_is_where_the_emulator_is() {
+    let world = World::new().await;
+    let account = world.emulator.account("target");
+    let ask = async |id: &str, version: &str| {
+        let url = format!("{}{id}?api-version={version}", world.emulator.endpoint());
+        world.ask_url("GET", &url, Value::Null).await
+    };
+    let shown = ask(&account.arm_id(), "2023-01-01").await;
+    assert_eq!(shown.status, 200, "{}", shown.text());
+    assert_eq!(json_of(&shown)["location"], "westeurope");
+    assert_eq!(json_of(&shown)["id"], account.arm_id());
+    let nobody = ask(&account.arm_id().replace("/target", "/nobody"), "2023-01-01").await;
+    assert_refused(&nobody, 404, "ResourceNotFound", "nobody");
+    assert_eq!(ask(&account.arm_id(), "2024-03-02").await.status, 400);
+    world.arm.deny("Microsoft.Storage/storageAccounts/read");
+    assert_eq!(ask(&account.arm_id(), "2023-01-01").await.status, 403);
+}
+
+#[tokio::test]
 async fn an_import_takes_its_time() {
     let world = World::new().await;
     let account = world.emulator.account("target");
