@@ -44,6 +44,7 @@ use crate::copy::frontier::{Checkpoint, Written};
 use crate::copy::keeper::{Backlog, Keeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{RecordId, Recorder};
+use crate::verify::Reservoir;
 
 use decide::{Decision, Wish, decide};
 use lease::{Lease, LeaseOptions, Loss};
@@ -125,6 +126,8 @@ pub struct Base {
     recorder: Option<Recorder>,
     /// The part of the record that this run went on from.
     record_before: Option<RecordId>,
+    /// A random part of what this run wrote.
+    sampled: Reservoir,
 }
 
 /// How a base is taken over.
@@ -205,6 +208,7 @@ impl Base {
             seen,
             recorder: None,
             record_before: None,
+            sampled: Reservoir::default(),
         })
     }
 
@@ -292,6 +296,11 @@ impl Base {
         Ok(self.write_marker(marker).await.map(drop)?)
     }
 
+    /// A random part of what this run wrote.
+    pub(crate) fn sampled(&self) -> &Reservoir {
+        &self.sampled
+    }
+
     /// Where a run writes.
     pub(crate) fn sink(&self) -> Sink {
         Sink::Base { blob: self.blob.clone(), fence: self.fence() }
@@ -328,6 +337,7 @@ impl Keeper for Base {
         if let Some(recorder) = &self.recorder {
             recorder.passed(written);
         }
+        self.sampled.passed(written);
     }
 
     fn backlog(&self) -> Backlog {

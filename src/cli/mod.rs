@@ -19,6 +19,7 @@ mod rollback;
 mod settings;
 pub mod sync;
 mod target;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
+            Command::Verify(args) => verify::verify(args, output, &cancel).await,
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,
