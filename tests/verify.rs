@@ -369,8 +369,9 @@ async fn what_goes_wrong_on_the_wire_is_no_difference() {
 async fn it_can_be_interrupted() {
     let (scene, _) = two_points().await;
     let job = job(&scene.world, None);
-    let interrupted = interrupted(&scene.world, Call::GetBlob, 12, |cancel| async move {
-        verify(&job, &scene.world.client, &scene.world.settings, &Progress::default(), &cancel).await
+    let (world, job) = (&scene.world, &job);
+    let interrupted = interrupted(world, Call::GetBlob, 12, |cancel| async move {
+        verify(job, &world.client, &world.settings, &Progress::default(), &cancel).await
     });
     assert_eq!(interrupted.await.unwrap_err().kind(), ErrorKind::Interrupted);
 }

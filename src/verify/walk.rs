@@ -53,6 +53,14 @@ pub(crate) struct Walk<'a> {
     pub(crate) progress: &'a Progress,
 }
 
+/// What a record says of a chunk.
+#[derive(Default)]
+struct Said {
+    expected: Option<Vec<Expect>>,
+    /// Which leaves the point's own step wrote.
+    written: Option<Vec<bool>>,
+}
+
 impl Walk<'_> {
     /// Compares. A record that turns out to be damaged is given up where there is a source, and ends the walk otherwise.
     ///
@@ -134,7 +142,11 @@ impl Walk<'_> {
             let Some(part) = self.choice.part(number, chunks) else { continue };
             let start = number * self.chunk();
             let chunk = PageRange::new(start, (start + self.chunk()).min(self.length)).map_err(no_range)?;
-            let (expected, written) = self.expected(chunk, records).await?;
+            let Said { expected, written } = self.expected(chunk, records).await?;
+            if self.source.is_none() && expected.is_none() {
+                // Nothing is left to compare with.
+                return Ok(None);
+            }
             let scope = match part {
                 Part::Whole => vec![chunk],
                 Part::OutsideDiff => unwritten(chunk, written.as_deref(), self.length),
@@ -150,25 +162,18 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    async fn expected(
-        &self,
-        chunk: PageRange,
-        records: &mut Records,
-    ) -> Result<(Option<Vec<Expect>>, Option<Vec<bool>>)> {
-        let Records::Known(chain) = records else { return Ok((None, None)) };
+    /// What the record says of a chunk. One that turns out to be damaged says nothing more.
+    async fn expected(&self, chunk: PageRange, records: &mut Records) -> Result<Said> {
+        let Records::Known(chain) = records else { return Ok(Said::default()) };
         match chain.window_of_step(chunk).await {
-            Ok((expected, written)) => Ok((Some(expected), Some(written))),
-            Err(error) if error.kind() == ErrorKind::Corruption && self.can_do_without_record() => {
+            Ok((expected, written)) => Ok(Said { expected: Some(expected), written: Some(written) }),
+            // What is outside a diff is only known from the record.
+            Err(error) if error.kind() == ErrorKind::Corruption && self.choice.outside_diff <= 0.0 => {
                 *records = Records::Damaged(error);
-                Ok((None, None))
+                Ok(Said::default())
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// What is outside a diff is only known from the record.
-    fn can_do_without_record(&self) -> bool {
-        self.source.is_some() && self.choice.outside_diff <= 0.0
     }
 
     /// What is held, grown to whole leaves and joined where a gap costs less than another request, inside the scope.
