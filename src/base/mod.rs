@@ -22,6 +22,7 @@ pub(crate) mod check;
 pub mod decide;
 pub mod lease;
 pub mod marker;
+mod mending;
 pub mod points;
 pub mod protect;
 pub mod prune;
@@ -126,6 +127,8 @@ pub struct Base {
     recorder: Option<Recorder>,
     /// The part of the record that this run went on from.
     record_before: Option<RecordId>,
+    /// The record that the point gets when none is being written.
+    record_kept: Option<RecordId>,
     /// A random part of what this run wrote.
     sampled: Reservoir,
 }
@@ -208,6 +211,7 @@ impl Base {
             seen,
             recorder: None,
             record_before: None,
+            record_kept: None,
             sampled: Reservoir::default(),
         })
     }
@@ -376,6 +380,7 @@ impl Opening {
             record: None,
             before: None,
             chain: None,
+            repairs: None,
             written_at: now(),
         }
     }

@@ -80,6 +80,9 @@ pub enum Command {
     /// Compare a point with its record, its source, or both
     #[command(after_help = super::verify::HELP)]
     Verify(Box<super::verify::VerifyArgs>),
+    /// Give a base blob back the right bytes, or its newest point a record
+    #[command(after_help = super::repair::HELP)]
+    Repair(Box<super::repair::RepairArgs>),
     /// Put a base blob that an abandoned step has torn back to its last point
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Box<RollbackArgs>),

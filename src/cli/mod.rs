@@ -15,6 +15,7 @@ pub mod options;
 mod output;
 pub mod points;
 mod progress;
+pub mod repair;
 mod rollback;
 mod settings;
 pub mod sync;
@@ -57,6 +58,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
             Command::Verify(args) => verify::verify(args, output, &cancel).await,
+            Command::Repair(args) => repair::repair(args, output, &cancel).await,
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,

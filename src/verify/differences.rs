@@ -33,8 +33,10 @@ pub struct Difference {
 }
 
 /// Sums over a comparison.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
+    /// How many ranges are listed at most.
+    most: u64,
     /// The first ranges, neighbours joined.
     pub(crate) listed: Vec<Difference>,
     /// All of them.
@@ -57,6 +59,22 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    pub(crate) fn listing(most: usize) -> Self {
+        Self {
+            most: most as u64,
+            listed: Vec::new(),
+            ranges: 0,
+            bytes: 0,
+            bytes_record: 0,
+            bytes_source: 0,
+            bytes_point: 0,
+            compared: 0,
+            read: 0,
+            unknown: 0,
+            last: None,
+        }
+    }
+
     /// The next range, behind those before it.
     pub(crate) fn add(&mut self, range: PageRange, wrong: Wrong) {
         self.bytes += range.len();
@@ -69,14 +87,14 @@ impl Tally {
         let mut found = Difference { start: range.start(), end: range.end(), wrong };
         if let Some(last) = self.last.filter(|last| last.end == found.start && last.wrong == wrong) {
             found.start = last.start;
-            if self.ranges <= MOST_LISTED as u64 {
+            if self.ranges <= self.most {
                 self.listed.pop();
             }
         } else {
             self.ranges += 1;
         }
         self.last = Some(found);
-        if self.listed.len() < MOST_LISTED && self.ranges <= MOST_LISTED as u64 {
+        if self.ranges <= self.most {
             self.listed.push(found);
         }
     }
@@ -94,7 +112,7 @@ mod tests {
 
     #[test]
     fn neighbours_are_joined_and_too_many_are_only_counted() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::listing(MOST_LISTED);
         let page = |number: u64| PageRange::new(number * 512, (number + 1) * 512).unwrap();
         tally.add(page(0), Wrong::Point);
         tally.add(page(1), Wrong::Point);

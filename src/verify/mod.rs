@@ -46,10 +46,11 @@ use crate::step::Settings;
 pub(crate) use choice::{Choice, any_seed};
 pub(crate) use compare::first_difference;
 pub use compare::{Comparison, compare};
+pub(crate) use differences::Tally;
 pub use differences::{Difference, MOST_LISTED, Wrong};
 pub use report::{Compared, DigestState, RecordState, Verdict, VerifyReport};
-pub(crate) use walk::{Records, Side, Walk};
-pub(crate) use written::{ReadBack, Reservoir, read_back};
+pub(crate) use walk::{Allocated, Records, Side, Walk};
+pub(crate) use written::{ReadBack, Reservoir, check_sample, read_back};
 
 const TRIED: &str = "verify the point";
 
@@ -128,13 +129,13 @@ impl Verification<'_> {
         let choice = self.choice();
         let mut report = self.report(&found, against, &choice);
         report.digest = digest;
-        let mut tally = differences::Tally::default();
+        let mut tally = Tally::listing(MOST_LISTED);
         if source.is_some() || matches!(records, Records::Known(_)) {
             let image = Side { sends_crc: sends_crc(&found.blob).await?, blob: found.blob.clone() };
             let length = found.marker.length;
             let (settings, progress) = (self.settings, self.progress);
             let walk = Walk { image, source, length, choice, settings, progress };
-            tally = walk.to_end(&mut records).await?;
+            tally = walk.to_end(&mut records, MOST_LISTED).await?;
         }
         (report.record, report.record_damage) = match records {
             Records::Known(chain) => self.finish(*chain).await?,

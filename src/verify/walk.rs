@@ -62,11 +62,11 @@ struct Said {
 }
 
 impl Walk<'_> {
-    /// Compares. A record that turns out to be damaged is given up where there is a source, and ends the walk otherwise.
+    /// Compares, and lists the first `most` ranges that differ. A record that turns out to be damaged is given up where there is a source, and ends the walk otherwise.
     ///
     /// # Errors
     /// When one of the images cannot be read. A difference is not an error.
-    pub(crate) async fn to_end(&self, records: &mut Records) -> Result<Tally> {
+    pub(crate) async fn to_end(&self, records: &mut Records, most: usize) -> Result<Tally> {
         self.progress.begin_verifying(self.choice.expected(self.length));
         let mut lists: Vec<Allocated> = std::iter::once(&self.image)
             .chain(&self.source)
@@ -75,7 +75,7 @@ impl Walk<'_> {
         let call = self.image.blob.call_timeout();
         let mut window = Window::new(self.settings.copy.concurrency, self.settings.copy.memory, call);
         let mut looking = FuturesOrdered::new();
-        let mut tally = Tally::default();
+        let mut tally = Tally::listing(most);
         let chunk = self.chunk();
         let chunks = self.length.div_ceil(chunk);
         let mut numbers = 0..chunks;
@@ -214,20 +214,20 @@ fn no_range(error: crate::range::RangeError) -> Error {
 }
 
 /// What a blob holds, asked for in ascending order.
-pub(super) struct Allocated {
+pub(crate) struct Allocated {
     listing: Listing,
     ahead: Option<PageRange>,
 }
 
 impl Allocated {
-    pub(super) fn of(blob: &PageBlob, length: u64, settings: &Settings) -> Self {
+    pub(crate) fn of(blob: &PageBlob, length: u64, settings: &Settings) -> Self {
         let whole = PageRange::new(0, length).ok();
         let listing = Listing::start(blob, &Against::Nothing, whole, length, Vec::new(), settings.listing);
         Self { listing, ahead: None }
     }
 
     /// What it holds of `window`. What lies before it is passed over.
-    pub(super) async fn within(&mut self, window: PageRange) -> CallResult<Vec<PageRange>> {
+    pub(crate) async fn within(&mut self, window: PageRange) -> CallResult<Vec<PageRange>> {
         let mut found = Vec::new();
         loop {
             if self.ahead.is_none() {

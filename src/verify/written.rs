@@ -108,11 +108,12 @@ pub(crate) async fn read_back(
     let source = Side { blob: survey.source.blob.clone(), sends_crc: survey.source_crc };
     let length = survey.source.length;
     let walk = Walk { image, source: Some(source), length, choice: Choice::all(), settings, progress };
-    let tally = walk.to_end(&mut Records::None).await?;
+    let tally = walk.to_end(&mut Records::None, 1).await?;
     Ok(ReadBack { bytes: tally.compared, wrong: tally.first() })
 }
 
-async fn check_sample(
+/// Reads `sample` back, several chunks at once.
+pub(crate) async fn check_sample(
     base: &Side,
     mut sample: Vec<(PageRange, Sums)>,
     progress: &Progress,
