@@ -279,9 +279,8 @@ pub(crate) async fn find(base: &PageBlob, which: &Which) -> Result<(Found, Diges
 fn digest_state(metadata: &Metadata) -> DigestState {
     match digest::is_right(metadata) {
         Some(true) => DigestState::Right,
-        Some(false) => DigestState::Damaged,
         None if metadata.get("snapferry_format").is_some_and(|format| format == "1") => DigestState::None,
-        None => DigestState::Damaged,
+        Some(false) | None => DigestState::Damaged,
     }
 }
 
