@@ -109,7 +109,7 @@ pub async fn known(blob: &PageBlob) -> Result<Vec<Known>> {
 }
 
 /// Listing needs a permission that copying does not. Said of a blob that could be looked at: its SAS is valid.
-pub(super) fn cannot_list(blob: &PageBlob, error: Error) -> Error {
+pub(crate) fn cannot_list(blob: &PageBlob, error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::PermissionMissing) {
         return error;
     }

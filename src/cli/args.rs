@@ -83,6 +83,9 @@ pub enum Command {
     /// Give a base blob back the right bytes, or its newest point a record
     #[command(after_help = super::repair::HELP)]
     Repair(Box<super::repair::RepairArgs>),
+    /// Hold all points of a container against their records, a share of them every day
+    #[command(after_help = super::scrub::HELP)]
+    Scrub(Box<super::scrub::ScrubArgs>),
     /// Put a base blob that an abandoned step has torn back to its last point
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Box<RollbackArgs>),

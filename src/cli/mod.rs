@@ -17,6 +17,7 @@ pub mod points;
 mod progress;
 pub mod repair;
 mod rollback;
+pub mod scrub;
 mod settings;
 pub mod sync;
 mod target;
@@ -59,6 +60,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Prices => sync::prices(),
             Command::Verify(args) => verify::verify(args, output, &cancel).await,
             Command::Repair(args) => repair::repair(args, output, &cancel).await,
+            Command::Scrub(args) => scrub::scrub(args, output, &cancel).await,
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,
             Command::Status(target) => unless(&cancel, target::status(target, output)).await,

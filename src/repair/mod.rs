@@ -37,6 +37,7 @@ use crate::restore::point::{self, Which};
 use crate::step::Settings;
 use crate::verify::{
     Choice, Difference, DigestState, MOST_LISTED, Records, Side, Tally, Walk, Wrong, find, reach_source,
+    whole,
 };
 
 const TRIED: &str = "repair the base blob";
@@ -259,10 +260,13 @@ impl Repair<'_> {
         if source.is_none() && (self.job.trust_point || !matches!(records, Records::Known(_))) {
             return Ok(Tally::listing(0));
         }
+        let length = newest.marker.length;
+        self.progress.begin_verifying(length);
         let walk = Walk {
+            part: whole(length)?,
             image: image.clone(),
             source: source.cloned(),
-            length: newest.marker.length,
+            length,
             choice: Choice::all(),
             settings: self.settings,
             progress: self.progress,

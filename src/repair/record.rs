@@ -13,7 +13,7 @@ use crate::leaf::{LEAF, around};
 use crate::progress::Progress;
 use crate::range::PageRange;
 use crate::step::Settings;
-use crate::verify::{Allocated, Side};
+use crate::verify::{Allocated, Side, whole};
 
 /// Chunks that are read at once.
 const PARALLEL: usize = 8;
@@ -30,7 +30,7 @@ pub(super) async fn write(
     let length = newest.marker.length;
     base.begin_whole_record(&newest.marker, run)?;
     progress.begin_verifying(length);
-    let mut held = Allocated::of(&image.blob, length, settings);
+    let mut held = Allocated::of(&image.blob, whole(length)?, length, settings);
     let mut reading = FuturesOrdered::new();
     let mut at = 0;
     while at < length || !reading.is_empty() {

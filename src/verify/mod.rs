@@ -49,7 +49,7 @@ pub use compare::{Comparison, compare};
 pub(crate) use differences::Tally;
 pub use differences::{Difference, MOST_LISTED, Wrong};
 pub use report::{Compared, DigestState, RecordState, Verdict, VerifyReport};
-pub(crate) use walk::{Allocated, Records, Side, Walk};
+pub(crate) use walk::{Allocated, Records, Side, Walk, chunk_of, whole};
 pub(crate) use written::{ReadBack, Reservoir, check_sample, read_back};
 
 const TRIED: &str = "verify the point";
@@ -134,7 +134,9 @@ impl Verification<'_> {
             let image = Side { sends_crc: sends_crc(&found.blob).await?, blob: found.blob.clone() };
             let length = found.marker.length;
             let (settings, progress) = (self.settings, self.progress);
-            let walk = Walk { image, source, length, choice, settings, progress };
+            let part = whole(length)?;
+            progress.begin_verifying(choice.expected(length));
+            let walk = Walk { image, source, length, part, choice, settings, progress };
             tally = walk.to_end(&mut records, MOST_LISTED).await?;
         }
         (report.record, report.record_damage) = match records {
@@ -276,7 +278,7 @@ pub(crate) async fn find(base: &PageBlob, which: &Which) -> Result<(Found, Diges
     Ok((found, digest))
 }
 
-fn digest_state(metadata: &Metadata) -> DigestState {
+pub(crate) fn digest_state(metadata: &Metadata) -> DigestState {
     match digest::is_right(metadata) {
         Some(true) => DigestState::Right,
         None if metadata.get("snapferry_format").is_some_and(|format| format == "1") => DigestState::None,
@@ -361,7 +363,7 @@ fn nothing_to_compare_with(found: &Found) -> Error {
 }
 
 /// Which of the records it is, and what is wrong with it.
-fn of_record(error: &Error) -> String {
+pub(crate) fn of_record(error: &Error) -> String {
     let why = error.why().split(": the record is damaged").next().unwrap_or_default();
     match error.subject() {
         Some(record) => format!("{record}: {why}"),

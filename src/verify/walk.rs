@@ -48,6 +48,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) image: Side,
     pub(crate) source: Option<Side>,
     pub(crate) length: u64,
+    /// What of it is compared; begins and ends at chunks.
+    pub(crate) part: PageRange,
     pub(crate) choice: Choice,
     pub(crate) settings: &'a Settings,
     pub(crate) progress: &'a Progress,
@@ -67,18 +69,17 @@ impl Walk<'_> {
     /// # Errors
     /// When one of the images cannot be read. A difference is not an error.
     pub(crate) async fn to_end(&self, records: &mut Records, most: usize) -> Result<Tally> {
-        self.progress.begin_verifying(self.choice.expected(self.length));
         let mut lists: Vec<Allocated> = std::iter::once(&self.image)
             .chain(&self.source)
-            .map(|side| Allocated::of(&side.blob, self.length, self.settings))
+            .map(|side| Allocated::of(&side.blob, self.part, self.length, self.settings))
             .collect();
         let call = self.image.blob.call_timeout();
         let mut window = Window::new(self.settings.copy.concurrency, self.settings.copy.memory, call);
         let mut looking = FuturesOrdered::new();
         let mut tally = Tally::listing(most);
-        let chunk = self.chunk();
+        let chunk = chunk_of(self.settings);
         let chunks = self.length.div_ceil(chunk);
-        let mut numbers = 0..chunks;
+        let mut numbers = self.part.start() / chunk..self.part.end().div_ceil(chunk);
         let mut next = None;
         loop {
             if next.is_none() {
@@ -101,11 +102,6 @@ impl Walk<'_> {
             self.progress.show_window(window.chunks(), window.limit());
         }
         Ok(tally)
-    }
-
-    /// Bytes in a chunk.
-    fn chunk(&self) -> u64 {
-        self.settings.plan.chunk.next_multiple_of(LEAF).clamp(LEAF, LARGEST_CHUNK)
     }
 
     fn memory_of(&self, task: &Task) -> u64 {
@@ -140,8 +136,9 @@ impl Walk<'_> {
     ) -> Result<Option<Task>> {
         for number in numbers {
             let Some(part) = self.choice.part(number, chunks) else { continue };
-            let start = number * self.chunk();
-            let chunk = PageRange::new(start, (start + self.chunk()).min(self.length)).map_err(no_range)?;
+            let start = number * chunk_of(self.settings);
+            let end = (start + chunk_of(self.settings)).min(self.length);
+            let chunk = PageRange::new(start, end).map_err(no_range)?;
             let Said { expected, written } = self.expected(chunk, records).await?;
             if self.source.is_none() && expected.is_none() {
                 // Nothing is left to compare with.
@@ -193,6 +190,16 @@ impl Walk<'_> {
     }
 }
 
+/// Bytes in a chunk.
+pub(crate) fn chunk_of(settings: &Settings) -> u64 {
+    settings.plan.chunk.next_multiple_of(LEAF).clamp(LEAF, LARGEST_CHUNK)
+}
+
+/// All of an image.
+pub(crate) fn whole(length: u64) -> Result<PageRange> {
+    PageRange::new(0, length).map_err(no_range)
+}
+
 /// The leaves of a chunk that the step did not write, neighbours joined.
 fn unwritten(chunk: PageRange, written: Option<&[bool]>, length: u64) -> Vec<PageRange> {
     let mut found: Vec<PageRange> = Vec::new();
@@ -220,9 +227,9 @@ pub(crate) struct Allocated {
 }
 
 impl Allocated {
-    pub(crate) fn of(blob: &PageBlob, length: u64, settings: &Settings) -> Self {
-        let whole = PageRange::new(0, length).ok();
-        let listing = Listing::start(blob, &Against::Nothing, whole, length, Vec::new(), settings.listing);
+    pub(crate) fn of(blob: &PageBlob, part: PageRange, length: u64, settings: &Settings) -> Self {
+        let listing =
+            Listing::start(blob, &Against::Nothing, Some(part), length, Vec::new(), settings.listing);
         Self { listing, ahead: None }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::stream::{FuturesOrdered, StreamExt};
 
 use super::choice::{Choice, any_seed, mixed};
-use super::walk::{Records, Side, Walk};
+use super::walk::{Records, Side, Walk, whole};
 use crate::azure::LARGEST_CHUNK;
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::CallResult;
@@ -107,7 +107,9 @@ pub(crate) async fn read_back(
     }
     let source = Side { blob: survey.source.blob.clone(), sends_crc: survey.source_crc };
     let length = survey.source.length;
-    let walk = Walk { image, source: Some(source), length, choice: Choice::all(), settings, progress };
+    let (part, choice) = (whole(length)?, Choice::all());
+    progress.begin_verifying(length);
+    let walk = Walk { image, source: Some(source), length, part, choice, settings, progress };
     let tally = walk.to_end(&mut Records::None, 1).await?;
     Ok(ReadBack { bytes: tally.compared, wrong: tally.first() })
 }
