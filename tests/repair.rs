@@ -264,6 +264,24 @@ async fn an_interrupted_repair_is_run_again_or_rolled_back_or_copied_over() {
     }
 }
 
+/// A scheduler that brings the base up to date meanwhile never builds on what is half repaired.
+#[tokio::test]
+async fn a_sync_after_an_interrupted_repair_copies_the_snapshot_whole() {
+    let rotten = Rotten::new().await;
+    let world = rotten.world();
+    let mend = job(world, Some(rotten.source()));
+    let ended = interrupted(world, Call::PutPage, 1, |cancel| repairing(world, &mend, cancel)).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(world.state().as_deref(), Some("applying"));
+    rotten.scene.disk.write(4 * MIB, &noise(60, MIB)).unwrap();
+    let third = rotten.scene.disk.snapshot();
+    let report = world.sync(&world.job(&rotten.scene.disk)).await.unwrap();
+    assert_eq!(report.steps.len(), 2);
+    for (step, snapshot) in report.steps.iter().zip([rotten.source(), &third]) {
+        world.assert_identical(step, snapshot);
+    }
+}
+
 /// A write that the base does not keep is seen before the seal.
 #[tokio::test]
 async fn a_base_that_does_not_keep_what_is_written_is_not_sealed() {

@@ -172,7 +172,7 @@ async fn an_interrupted_scrub_goes_on_where_it_stopped() {
 async fn of_two_scrubs_one_gives_way() {
     let fleet = Fleet::new().await;
     let (world, job) = (&fleet.world, &fleet.job(1.0, Timestamp::now()));
-    let held = FaultKind::Stall { lasting: Duration::from_millis(700) };
+    let held = FaultKind::Stall { lasting: Duration::from_secs(4) };
     world.target.faults().add(snapferry_emulator::Fault::new(held).on(Call::GetBlob).skip(6).times(1));
     let fired = world.target.faults().fired();
     let first = async {

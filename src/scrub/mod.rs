@@ -19,15 +19,15 @@
 //!
 //! Points without a record, or of whose record a part is unknown, cannot be held against anything there: they are counted.
 
+mod report;
 mod state;
 
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::{Client, Destination, Endpoint, Metadata, Pace, PageBlob};
+use crate::azure::{Client, Endpoint, Metadata, Pace, PageBlob};
 use crate::base::marker::{Marker, State};
 use crate::base::points::cannot_list;
 use crate::chain::survey::sends_crc;
@@ -38,6 +38,7 @@ use crate::record::Chain;
 use crate::step::Settings;
 use crate::verify::{Choice, DigestState, Records, Side, Walk, chunk_of, digest_state, of_record};
 
+pub use report::{ScrubJob, ScrubReport};
 pub use state::{Fault, Finding, Position, ScrubState};
 use state::{Keeper, TRIED};
 
@@ -47,68 +48,6 @@ pub const STATE_NAME: &str = "snapferry-scrub.json";
 const PIECE: u64 = 1 << 30;
 /// Seconds in a day.
 const DAY: f64 = 86_400.0;
-
-/// What is to be scrubbed.
-#[derive(Clone, Debug)]
-pub struct ScrubJob {
-    /// The container.
-    pub container: Destination,
-    /// The share of all bytes that is compared in a day.
-    pub per_day: f64,
-    /// The time.
-    pub now: Timestamp,
-}
-
-/// What a run did, and what is known after it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ScrubReport {
-    /// The container, without its SAS.
-    pub container: String,
-    /// Points in it.
-    pub points: u64,
-    /// Of those, points without a record.
-    pub points_without_record: u64,
-    /// Bytes of all points that have a record.
-    pub bytes_total: u64,
-    /// Bytes that were due.
-    pub bytes_due: u64,
-    /// Bytes that were compared in this run, with those that hold nothing.
-    pub bytes_compared: u64,
-    /// Bytes that were read for it.
-    pub bytes_read: u64,
-    /// Bytes of which no record says what they must be.
-    pub bytes_unknown: u64,
-    /// Where the next run goes on; `None` at the start of a pass.
-    pub position: Option<Position>,
-    /// When the last pass over all points was complete.
-    pub last_full_pass: Option<Timestamp>,
-    /// Points that are not what they must be, of this run and those before.
-    pub findings: Vec<Finding>,
-    /// Requests, retries included.
-    pub requests: u64,
-    /// Wall-clock time.
-    pub seconds: f64,
-}
-
-impl ScrubReport {
-    /// The error that the command ends with; `None` when nothing is known to be wrong.
-    pub fn error(&self) -> Option<Error> {
-        let first = self.findings.first()?;
-        let differs = self.findings.iter().any(|finding| finding.fault == Fault::Differs);
-        let kind = if differs { ErrorKind::Differs } else { ErrorKind::Corruption };
-        let why = format!(
-            "{} of {} points are not what they must be; the first is {} of {}",
-            self.findings.len(),
-            self.points,
-            first.point,
-            first.blob
-        );
-        Some(Error::new(kind, "find all points equal to their records", why).on(&self.container).next(format!(
-            "look closer: snapferry verify --target <URL of {}> --point {} (with --source <SAS URL> while there is a source)",
-            first.blob, first.point
-        )))
-    }
-}
 
 /// Does what is due.
 ///
@@ -135,7 +74,7 @@ pub async fn scrub(
     let (keeper, state) = Keeper::open(kept, job.now).await?;
     let points = points(&anchor).await?;
     let mut run = Run { job, settings, progress, anchor, keeper, state, report: ScrubReport::default() };
-    let ended = run.to_end(&points, cancel).await;
+    let ended = run.go_through(&points, cancel).await;
     run.state.at_work = None;
     let saved = run.keeper.save(&run.state).await;
     ended?;
@@ -217,7 +156,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_end(&mut self, points: &[Listed], cancel: &CancellationToken) -> Result<()> {
+    async fn go_through(&mut self, points: &[Listed], cancel: &CancellationToken) -> Result<()> {
         let total = points.iter().map(|point| point.length).sum();
         self.report.container = container_of(&self.anchor);
         self.report.points = points.len() as u64;
