@@ -191,6 +191,29 @@ async fn a_record_is_written_anew_of_a_base_that_is_proven() {
     }
 }
 
+/// What a difference left out is in the record as wrong as in the base: both are mended.
+#[tokio::test]
+async fn what_a_difference_left_out_is_mended_with_its_record() {
+    let scene = Scene::new(false).await;
+    let world = &scene.world;
+    scene.disk.write(2 * MIB, &noise(70, LEAF)).unwrap();
+    let third = scene.disk.snapshot();
+    // The base is taken for clean at the second snapshot.
+    let id = scene.point.to.replace(scene.first.time(), scene.second.time());
+    assert!(world.account.set_metadata_raw(CONTAINER, BASE, None, "snapferry_to", &id));
+    world.copy(&third, Some(&scene.second)).await.unwrap();
+    let refused = repaired(world, &job(world, Some(&third))).await.unwrap_err();
+    assert!(
+        refused.kind() == ErrorKind::Differs && refused.advice().unwrap().contains("--record"),
+        "{refused}"
+    );
+    let report = repaired(world, &RepairJob { record: true, ..job(world, Some(&third)) }).await.unwrap();
+    assert_eq!((report.outcome, report.record), ("repaired", "written"));
+    assert_same_bytes(&world.base(None).unwrap(), &third);
+    assert_eq!(verified(world, Some(&third)).await.verdict, Verdict::Equal);
+    assert_eq!(verified(world, None).await.record, RecordState::Complete);
+}
+
 #[tokio::test]
 async fn a_torn_base_and_a_wrong_source_are_refused() {
     let scene = Scene::new(false).await;

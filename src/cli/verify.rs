@@ -170,6 +170,7 @@ pub(super) fn differing(differences: &[verify::Difference], all: u64) -> Vec<Str
                 Wrong::Point => " (the point)",
                 Wrong::Record => " (the record)",
                 Wrong::Source => " (the source)",
+                Wrong::List => " (the page list)",
                 Wrong::Unclear => "",
             };
             format!("differs       bytes {}..{}{wrong}", difference.start, difference.end)

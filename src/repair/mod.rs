@@ -359,7 +359,7 @@ fn refuse_torn(blob: &PageBlob, marker: &Marker) -> Result<()> {
 
 /// What the record of the newest point is worth for the next one.
 fn record_state(records: &Records, tally: &Tally, has_source: bool) -> &'static str {
-    // What neither the point nor the source alone explains: all three differ.
+    // What neither the point nor the source alone explains: all three differ, or a page list was wrong.
     let unclear = tally.bytes - tally.bytes_point - tally.bytes_record - tally.bytes_source;
     match records {
         Records::None => "none",
@@ -380,7 +380,10 @@ async fn finish(records: Records) -> Result<Records> {
 
 /// Where the base itself is wrong.
 fn wrong_ranges(tally: &Tally) -> Vec<PageRange> {
-    let of_base = tally.listed.iter().filter(|found| matches!(found.wrong, Wrong::Point | Wrong::Unclear));
+    let of_base = tally
+        .listed
+        .iter()
+        .filter(|found| matches!(found.wrong, Wrong::Point | Wrong::List | Wrong::Unclear));
     of_base.filter_map(|found| PageRange::new(found.start, found.end).ok()).collect()
 }
 

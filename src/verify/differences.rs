@@ -17,6 +17,9 @@ pub enum Wrong {
     Record,
     /// The source: point and record agree.
     Source,
+    /// Point and record: they follow a page list of the service that was wrong. The source has what it called unchanged,
+    /// or cleared.
+    List,
     /// Two were compared, so that nothing tells which of them; or all three differ.
     Unclear,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Tally {
     pub(crate) bytes_source: u64,
     /// Bytes in those of which only the point is wrong.
     pub(crate) bytes_point: u64,
+    /// Bytes in those that a page list left out, or called cleared.
+    pub(crate) bytes_list: u64,
     /// Bytes of the image that were compared, those included that hold nothing on any side.
     pub(crate) compared: u64,
     /// Bytes of the image that were read, on one side or on both.
@@ -68,6 +73,7 @@ impl Tally {
             bytes_record: 0,
             bytes_source: 0,
             bytes_point: 0,
+            bytes_list: 0,
             compared: 0,
             read: 0,
             unknown: 0,
@@ -82,6 +88,7 @@ impl Tally {
             Wrong::Record => self.bytes_record += range.len(),
             Wrong::Source => self.bytes_source += range.len(),
             Wrong::Point => self.bytes_point += range.len(),
+            Wrong::List => self.bytes_list += range.len(),
             Wrong::Unclear => {}
         }
         let mut found = Difference { start: range.start(), end: range.end(), wrong };

@@ -25,6 +25,8 @@ pub(super) struct Task {
     pub(super) first: u64,
     /// What the leaves must be; `None` without a record.
     pub(super) expected: Option<Vec<Expect>>,
+    /// Which of these the point's own step wrote.
+    pub(super) written: Option<Vec<bool>>,
     /// Length of the image.
     pub(super) length: u64,
 }
@@ -77,7 +79,7 @@ pub(super) async fn look(task: Task, image: Source, source: Option<Source>) -> C
         let of_image = of(held.as_ref().map(|(image, _)| image), leaf);
         let of_source = held.as_ref().and_then(|(_, source)| source.as_ref());
         let of_source = source.is_some().then(|| of(of_source, leaf));
-        looked.judge(leaf, of_image, of_source, task.expect(leaf));
+        looked.judge(leaf, of_image, of_source, task.expect(leaf), task.was_read(leaf));
     }
     Ok(looked)
 }
@@ -90,8 +92,25 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Whether the step that made the point read the leaf from this very source. What it did not read, or only cleared, it
+    /// took from the page list, and so did the record.
+    fn was_read(&self, leaf: PageRange) -> bool {
+        let index = usize::try_from(leaf_of(leaf.start()) - self.first).unwrap_or(usize::MAX);
+        let written = self.written.as_ref().and_then(|written| written.get(index));
+        written == Some(&true) && matches!(self.expect(leaf), Expect::Sum(_))
+    }
+}
+
 impl Looked {
-    fn judge(&mut self, leaf: PageRange, image: Leaf<'_>, source: Option<Leaf<'_>>, expect: Expect) {
+    fn judge(
+        &mut self,
+        leaf: PageRange,
+        image: Leaf<'_>,
+        source: Option<Leaf<'_>>,
+        expect: Expect,
+        was_read: bool,
+    ) {
         self.compared += leaf.len();
         let is_recorded = expect.is_met_by(image.sum, leaf.len());
         let Some(source) = source else {
@@ -111,7 +130,8 @@ impl Looked {
         }
         let wrong = match (is_recorded, expect.is_met_by(source.sum, leaf.len())) {
             (Some(false), Some(true)) => Wrong::Point,
-            (Some(true), Some(false)) => Wrong::Source,
+            (Some(true), Some(false)) if was_read => Wrong::Source,
+            (Some(true), Some(false)) => Wrong::List,
             _ => Wrong::Unclear,
         };
         self.found.extend(pages.into_iter().map(|page| (page, wrong)));

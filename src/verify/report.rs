@@ -59,6 +59,9 @@ pub enum Verdict {
     PointIsWrong,
     /// The source differs from the point and from its record, which agree.
     SourceIsWrong,
+    /// The source differs from the point and from its record in what the step did not read of it: the service's page list
+    /// left it out, or called it cleared.
+    ListWasWrong,
     /// The record differs from the point and from its source, which agree.
     RecordIsWrong,
     /// Not everywhere is the same one wrong.
@@ -140,6 +143,9 @@ impl VerifyReport {
             Verdict::DiffersFromRecord => {
                 "a source tells which of them is wrong: snapferry verify --target <URL> --source <SAS URL>. Whether the base blob is right, and to mend it: snapferry repair --target <URL> --source <SAS URL> --dry-run"
             }
+            Verdict::ListWasWrong => {
+                "mend the base blob and its record, which makes a new point: snapferry repair --record --target <URL> --source <SAS URL>; and report this"
+            }
             Verdict::SourceIsWrong => {
                 "give the SAS of the very snapshot; if it is, it is not what it was when it was copied"
             }
@@ -180,6 +186,7 @@ impl VerifyReport {
             Compared::Record => Verdict::DiffersFromRecord,
             _ if all == tally.bytes_point => Verdict::PointIsWrong,
             _ if all == tally.bytes_source => Verdict::SourceIsWrong,
+            _ if all == tally.bytes_list => Verdict::ListWasWrong,
             _ if all == tally.bytes_record => Verdict::RecordIsWrong,
             Compared::Source => Verdict::DiffersFromSource,
             Compared::SourceAndRecord => Verdict::Mixed,
@@ -202,6 +209,9 @@ impl VerifyReport {
             }
             Verdict::SourceIsWrong => {
                 "the source differs from the point and from its record, which agree: this is not what was copied".to_owned()
+            }
+            Verdict::ListWasWrong => {
+                "the page list of the service was wrong: the point and its record follow it, and the source has something else".to_owned()
             }
             Verdict::RecordIsWrong => "the record is wrong: the point equals its source".to_owned(),
             Verdict::Mixed => {

@@ -154,7 +154,7 @@ impl Walk<'_> {
             }
             let reads = self.reads(held, &scope);
             let first = start / LEAF;
-            return Ok(Some(Task { scope, reads, first, expected, length: self.length }));
+            return Ok(Some(Task { scope, reads, first, expected, written, length: self.length }));
         }
         Ok(None)
     }
