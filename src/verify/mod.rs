@@ -13,6 +13,8 @@
 //! a digest: a damaged record says that it is damaged, and then says nothing about the point. A source proves a point
 //! without a record, byte for byte. With both at hand a difference is judged by two against one, so that a wrong record
 //! never makes a good point look bad.
+//! One case is no majority: what the step did not read, or only cleared, point and record both took from the service's page
+//! list. Where the source differs there, the list was wrong, and not the source.
 //!
 //! **Samples.** A part of the chunks can be compared instead of all; and, against a source, a part of what the step of the
 //! point did *not* write. That is the only look at what the service's difference left out.
