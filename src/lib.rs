@@ -25,7 +25,8 @@
 //! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name.
 //!
 //! Around the spine: [`sync`](mod@sync) does steps until a disk's whole chain is copied, with [`chain::grants`] keeping access to its
-//! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`managed`] is Azure's own copy, to measure
+//! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`verify`](mod@verify) proves points, and
+//! [`repair`](mod@repair) mends a base blob; [`scrub`](mod@scrub) proves all points of a container, a little every day; [`managed`] is Azure's own copy, to measure
 //! against. [`managed`] lets Azure copy instead.
 //!
 //! # Embedding
@@ -70,9 +71,11 @@ pub mod price;
 pub mod progress;
 pub mod range;
 pub mod record;
+pub mod repair;
 pub mod replicate;
 pub mod restore;
 pub mod rollback;
+pub mod scrub;
 pub mod step;
 pub mod sync;
 pub mod verify;

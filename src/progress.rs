@@ -16,6 +16,8 @@ pub enum Phase {
     Checking,
     /// Listing and copying.
     Copying,
+    /// Reading back and comparing.
+    Verifying,
     /// Making the point.
     Sealing,
     /// Done.
@@ -31,6 +33,8 @@ pub struct Progress {
     pub target: Arc<Meter>,
     phase: Mutex<Phase>,
     listing: Mutex<Option<Arc<ListingProgress>>>,
+    /// What is expected besides what a listing tells.
+    planned: Mutex<Option<u64>>,
     bytes: AtomicU64,
     in_flight: AtomicU64,
     limit: AtomicU64,
@@ -59,10 +63,12 @@ impl Progress {
     /// The numbers now.
     pub fn read(&self) -> Numbers {
         let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let expected = listing.and_then(|listing| {
+        let listed = listing.and_then(|listing| {
             let all = listing.expected_data()?.saturating_add(listing.clear());
             Some((all, listing.is_complete()))
         });
+        let planned = *self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = planned.map(|bytes| (bytes, true)).or(listed);
         Numbers {
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             bytes: self.bytes.load(Relaxed),
@@ -91,6 +97,17 @@ impl Progress {
 
     pub(crate) fn follow(&self, listing: Arc<ListingProgress>) {
         *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
+    }
+
+    /// From here on it is counted what is compared, from zero, of `bytes` in all.
+    pub(crate) fn begin_verifying(&self, bytes: u64) {
+        self.bytes.store(0, Relaxed);
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        self.enter(Phase::Verifying);
+    }
+
+    pub(crate) fn compared(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn wrote(&self, written: &Written) {

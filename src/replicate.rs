@@ -1,11 +1,11 @@
 //! The spine: one step, from two URLs to a sealed point.
 //!
 //! ```text
-//! survey ──> decide ──> list ──> open ──> copy ──> check ──> seal
-//! (source,   (does the  (diff,   (lease,  (window,  (counts,  (fence closed,
-//!  previous)  base fit?) first    fence,   CRC both  footer)   snapshot with
-//!                        reply)   marker)  ways)               If-Match, clean)
-//! └────────── nothing is written ─────┘└──────── torn: only this step can go on ────────┘
+//! survey ──> decide ──> list ──> open ──> copy ──> check ──> verify ──> seal
+//! (source,   (does the  (diff,   (lease,  (window,  (counts,  (a sample  (fence closed,
+//!  previous)  base fit?) first    fence,   CRC both  footer)   is read    snapshot with
+//!                        reply)   marker)  ways)               back)      If-Match, clean)
+//! └────────── nothing is written ─────┘└──────── torn: only this step can go on ───────────────────┘
 //! ```
 //!
 //! **Consistency.** A point is sealed only when every chunk that was planned was written and acknowledged with
@@ -40,7 +40,8 @@ use crate::plan::{Planner, Totals};
 use crate::prepare::{Prepared, prepare, resume_offset, start_listing, wish};
 use crate::progress::{Phase, Progress};
 use crate::range::PAGE;
-use crate::step::{Report, Settings, Step};
+use crate::step::{Report, Settings, Step, Verified, Verify};
+use crate::verify::{ReadBack, read_back};
 
 /// Does one step. Calling it again after it ended, however it ended, is safe: it goes on, or finds that nothing
 /// is left to do.
@@ -93,6 +94,7 @@ pub(crate) async fn carry_out(
         totals: outcome.totals,
         bytes_sent: outcome.bytes_sent,
         bytes_zero: outcome.bytes_zero,
+        verified: outcome.verified,
         requests: read.source.requests + read.target.requests,
         retries: read.source.retries + read.target.retries,
         seconds: started.elapsed().as_secs_f64(),
@@ -109,6 +111,7 @@ struct Outcome {
     totals: Totals,
     bytes_sent: u64,
     bytes_zero: u64,
+    verified: Option<Verified>,
 }
 
 /// What every part of the work needs.
@@ -219,8 +222,10 @@ impl Work<'_> {
         };
         self.progress.enter(Phase::Sealing);
         base::check::footer(base, self.survey).await?;
+        let verified = self.verify(base, written).await?;
         self.survey.is_as_it_was().await?;
         self.survey.give_back().await;
+        self.progress.enter(Phase::Sealing);
         let bytes = written.counts.bytes_sent - from.counts.bytes_sent;
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         base.measured(Speed { bytes, millis }).await;
@@ -231,7 +236,40 @@ impl Work<'_> {
             totals,
             bytes_sent: bytes,
             bytes_zero: written.counts.bytes_zero - from.counts.bytes_zero,
+            verified,
         })
+    }
+
+    /// Reads back what was written, before anything says that it is right. What is not right is never gone on with.
+    async fn verify(&self, base: &mut Base, written: Checkpoint) -> Result<Option<Verified>> {
+        if self.settings.verify == Verify::None {
+            return Ok(None);
+        }
+        let read_back = read_back(base, self.survey, self.settings, self.progress);
+        let stop = tokio::select! {
+            read = read_back => match read? {
+                ReadBack { bytes, wrong: None } => {
+                    return Ok(Some(Verified { mode: self.settings.verify, bytes }));
+                }
+                ReadBack { wrong: Some(at), .. } => return Err(self.doubt(base, at).await),
+            },
+            lost = base.lost() => Stop::Lost(lost),
+            () = self.cancel.cancelled() => Stop::Cancelled,
+        };
+        Err(self.stopped(base, stop, written).await)
+    }
+
+    /// The base blob does not give back what was written to it: the step begins again at its start.
+    async fn doubt(&self, base: &mut Base, at: u64) -> Error {
+        if base.undo(&self.opening.run).await.is_err() {
+            tracing::error!(
+                "it was not written down that the step is to be begun again: snapferry rollback --target <URL>"
+            );
+        }
+        let why = format!("the base blob does not hold what the source holds: they differ at byte {at}");
+        Error::new(ErrorKind::Corruption, "verify the step", why)
+            .on(base.blob().resource())
+            .next("nothing was sealed; the same command copies the step again. If it fails again, begin anew with --rebase, and report this")
     }
 
     fn route(&self, base: &Base) -> Route {

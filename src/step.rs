@@ -42,6 +42,30 @@ pub struct Settings {
     pub across_hosts: bool,
     /// Let a full copy take the place of what the base blob holds; its points stay.
     pub rebase: bool,
+    /// What is read back before a step is sealed.
+    pub verify: Verify,
+}
+
+/// What is read back from the base blob, and compared, before a step is sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Nothing: every write was acknowledged with its checksum.
+    None,
+    /// A random part of what the run wrote, against the checksums of what came from the source.
+    #[default]
+    Sample,
+    /// That, and the whole base blob against the source, byte for byte.
+    Full,
+}
+
+/// What was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How much was asked for.
+    pub mode: Verify,
+    /// Bytes of the base blob that were compared.
+    pub bytes: u64,
 }
 
 impl Default for Settings {
@@ -55,6 +79,7 @@ impl Default for Settings {
             caps: Caps::default(),
             across_hosts: false,
             rebase: false,
+            verify: Verify::default(),
         }
     }
 }
@@ -79,6 +104,8 @@ pub struct Report {
     pub bytes_sent: u64,
     /// Bytes that are zero in the source and were not sent.
     pub bytes_zero: u64,
+    /// What was read back before the seal; `None` when nothing was.
+    pub verified: Option<Verified>,
     /// Requests to both sides, retries included.
     pub requests: u64,
     /// Of those, attempts that were made again.

@@ -322,8 +322,19 @@ impl PageBlob {
 
     /// List Blobs of the container, narrowed to the snapshots of this blob, oldest first.
     pub async fn snapshots(&self) -> CallResult<Vec<ListedSnapshot>> {
+        let name = self.resource().blob_name();
+        let listed = self.snapshots_beside(Some(name.clone())).await?;
+        Ok(listed.into_iter().filter(|(of, _)| *of == name).map(|(_, snapshot)| snapshot).collect())
+    }
+
+    /// List Blobs of the container: the snapshots of all blobs in it whose names begin with `prefix`, each with its blob's
+    /// name; by name, then oldest first.
+    pub(crate) async fn snapshots_beside(
+        &self,
+        prefix: Option<String>,
+    ) -> CallResult<Vec<(String, ListedSnapshot)>> {
         const CALL: &str = "List Blobs";
-        let Some((url, name)) = self.resource().container() else {
+        let Some((url, _)) = self.resource().container() else {
             return Err(self.endpoint.error(CALL, Cause::Protocol("the URL names no container".to_owned())));
         };
         let options = BlobContainerClientOptions {
@@ -336,30 +347,31 @@ impl PageBlob {
             .repeat(CALL, || async {
                 let options = BlobContainerClientListBlobsOptions {
                     include: Some(vec![ListBlobsIncludeItem::Snapshots, ListBlobsIncludeItem::Metadata]),
-                    prefix: Some(name.clone()),
+                    prefix: prefix.clone(),
                     ..Default::default()
                 };
                 container.list_blobs(Some(options))?.try_collect::<Vec<_>>().await
             })
             .await?;
-        Ok(items
-            .into_iter()
-            .filter(|item| item.name.as_deref() == Some(name.as_str()))
-            .filter_map(|item| {
-                let metadata = item.metadata.and_then(|metadata| metadata.values).unwrap_or_default();
-                Some(ListedSnapshot {
-                    time: item.snapshot.filter(|time| !time.is_empty())?,
-                    length: item
-                        .properties
-                        .and_then(|properties| properties.content_length)
-                        .unwrap_or_default(),
-                    metadata: metadata
-                        .into_iter()
-                        .map(|(name, value)| (name.to_ascii_lowercase(), value))
-                        .collect(),
-                })
-            })
-            .collect())
+        let found = items.into_iter().filter_map(|item| {
+            let metadata = item.metadata.and_then(|metadata| metadata.values).unwrap_or_default();
+            let length = item.properties.and_then(|properties| properties.content_length);
+            let snapshot = ListedSnapshot {
+                time: item.snapshot.filter(|time| !time.is_empty())?,
+                length: length.unwrap_or_default(),
+                metadata: metadata
+                    .into_iter()
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                    .collect(),
+            };
+            Some((item.name?, snapshot))
+        });
+        Ok(found.collect())
+    }
+
+    /// Another blob of the container, reached the same way.
+    pub(crate) fn neighbour(&self, name: &str) -> CallResult<Option<Self>> {
+        self.resource().beside(name).map(|resource| Self::new(self.endpoint.to(resource))).transpose()
     }
 
     /// Makes an SDK call under the one retry layer.

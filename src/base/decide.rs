@@ -218,6 +218,7 @@ mod tests {
             record: None,
             before: None,
             chain: None,
+            repairs: None,
             protected: std::collections::BTreeSet::new(),
             written_at: "2026-02-01T00:00:00Z".to_owned(),
         });

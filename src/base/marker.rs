@@ -120,6 +120,8 @@ pub struct Marker {
     pub before: Option<String>,
     /// The digest of the point.
     pub chain: Option<String>,
+    /// The point that this one is made to stand for, because the base blob had changed since: see [`crate::repair`].
+    pub repairs: Option<String>,
     /// When this was written (RFC 3339).
     pub written_at: String,
 }
@@ -185,6 +187,7 @@ impl Marker {
             record: fields.optional("record").map(read_record).transpose()?,
             before: fields.optional("before").map(str::to_owned),
             chain: fields.optional("chain").map(str::to_owned),
+            repairs: fields.optional("repairs").map(str::to_owned),
             protected: protected.split(',').filter(|time| !time.is_empty()).map(str::to_owned).collect(),
             written_at: fields.text("written_at")?.to_owned(),
         }))
@@ -232,6 +235,7 @@ impl Marker {
             ("record", self.record.as_ref().map(RecordId::to_text).unwrap_or_default()),
             ("before", self.before.clone().unwrap_or_default()),
             ("chain", self.chain.clone().unwrap_or_default()),
+            ("repairs", self.repairs.clone().unwrap_or_default()),
         ]);
         optional.push(("protected", self.protected.iter().cloned().collect::<Vec<_>>().join(",")));
         let optional = optional.into_iter().filter(|(_, value)| !value.is_empty());
@@ -350,6 +354,7 @@ mod tests {
             }),
             before: Some("1a".repeat(32)),
             chain: Some("2b".repeat(32)),
+            repairs: Some("2026-01-02T00:00:00.0000000Z".to_owned()),
             written_at: now(),
         }
     }
@@ -384,6 +389,7 @@ mod tests {
             record: None,
             before: None,
             chain: None,
+            repairs: None,
             ..marker()
         };
         let whole = without.write(&Metadata::new());

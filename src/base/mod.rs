@@ -22,6 +22,7 @@ pub(crate) mod check;
 pub mod decide;
 pub mod lease;
 pub mod marker;
+mod mending;
 pub mod points;
 pub mod protect;
 pub mod prune;
@@ -44,6 +45,7 @@ use crate::copy::frontier::{Checkpoint, Written};
 use crate::copy::keeper::{Backlog, Keeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{RecordId, Recorder};
+use crate::verify::Reservoir;
 
 use decide::{Decision, Wish, decide};
 use lease::{Lease, LeaseOptions, Loss};
@@ -125,6 +127,10 @@ pub struct Base {
     recorder: Option<Recorder>,
     /// The part of the record that this run went on from.
     record_before: Option<RecordId>,
+    /// The record that the point gets when none is being written.
+    record_kept: Option<RecordId>,
+    /// A random part of what this run wrote.
+    sampled: Reservoir,
 }
 
 /// How a base is taken over.
@@ -205,6 +211,8 @@ impl Base {
             seen,
             recorder: None,
             record_before: None,
+            record_kept: None,
+            sampled: Reservoir::default(),
         })
     }
 
@@ -292,6 +300,11 @@ impl Base {
         Ok(self.write_marker(marker).await.map(drop)?)
     }
 
+    /// A random part of what this run wrote.
+    pub(crate) fn sampled(&self) -> &Reservoir {
+        &self.sampled
+    }
+
     /// Where a run writes.
     pub(crate) fn sink(&self) -> Sink {
         Sink::Base { blob: self.blob.clone(), fence: self.fence() }
@@ -328,6 +341,7 @@ impl Keeper for Base {
         if let Some(recorder) = &self.recorder {
             recorder.passed(written);
         }
+        self.sampled.passed(written);
     }
 
     fn backlog(&self) -> Backlog {
@@ -366,6 +380,7 @@ impl Opening {
             record: None,
             before: None,
             chain: None,
+            repairs: None,
             written_at: now(),
         }
     }

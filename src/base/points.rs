@@ -32,6 +32,8 @@ pub struct Point {
     pub digest: String,
     /// Who the snapshot is in Azure Resource Manager, where that is known.
     pub origin: Option<crate::chain::Origin>,
+    /// The point that it stands for: the same snapshot, after the base blob was repaired.
+    pub repairs: Option<String>,
     /// The generation of the run that sealed it.
     pub generation: u64,
     /// When it was sealed.
@@ -52,6 +54,7 @@ impl Point {
             bytes_per_second: marker.speed.and_then(Speed::rate),
             digest: format!("{:016x}", marker.checkpoint.digest.value()),
             origin: marker.origin.clone(),
+            repairs: marker.repairs.clone(),
             generation: marker.generation,
             sealed_at: marker.written_at.clone(),
         }
@@ -106,7 +109,7 @@ pub async fn known(blob: &PageBlob) -> Result<Vec<Known>> {
 }
 
 /// Listing needs a permission that copying does not. Said of a blob that could be looked at: its SAS is valid.
-pub(super) fn cannot_list(blob: &PageBlob, error: Error) -> Error {
+pub(crate) fn cannot_list(blob: &PageBlob, error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::PermissionMissing) {
         return error;
     }

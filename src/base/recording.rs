@@ -1,6 +1,6 @@
 //! The record of the step that is being applied: where it begins, and how it ends.
 
-use super::marker::{Marker, State};
+use super::marker::{Marker, State, StepId};
 use super::{Base, Opening, look};
 use crate::azure::failure::CallResult;
 use crate::copy::frontier::Checkpoint;
@@ -77,8 +77,12 @@ impl Base {
 
     /// A name of its own for each run: what an overtaken writer still has on its way lands elsewhere.
     fn record_name(&self, opening: &Opening) -> String {
-        let time = opening.step.to.time().replace(':', "-");
-        let run = opening.run.get(..8).unwrap_or(&opening.run);
+        self.record_name_of(&opening.step, &opening.run)
+    }
+
+    pub(super) fn record_name_of(&self, step: &StepId, run: &str) -> String {
+        let time = step.to.time().replace(':', "-");
+        let run = run.get(..8).unwrap_or(run);
         format!("{}.records/{time}-g{}-{run}", self.blob.resource().blob_name(), self.fence.generation)
     }
 
@@ -91,6 +95,9 @@ impl Base {
 
     /// Ends the record, and gives what the point will name.
     pub(super) async fn finish_record(&self) -> CallResult<Option<RecordId>> {
+        if self.recorder.is_none() {
+            return Ok(self.record_kept.clone());
+        }
         self.upload_record(self.recorder.as_ref().map(Recorder::finish)).await
     }
 

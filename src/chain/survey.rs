@@ -92,13 +92,6 @@ impl Snapshot {
         }
     }
 
-    fn shown(&self) -> String {
-        match &self.at {
-            Source::Blob { blob, .. } => blob.resource().to_string(),
-            Source::Image(image) => image.path().to_string(),
-        }
-    }
-
     fn is_managed_disk(&self) -> bool {
         self.blob().is_some_and(|blob| blob.resource().is_managed_disk())
     }
@@ -195,14 +188,14 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
     let length = source.length;
     if length == 0 || !length.is_multiple_of(PAGE) {
         let why = format!("its length, {length} bytes, is not a multiple of {PAGE}");
-        return Err(Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(source.shown()));
+        return Err(Error::new(ErrorKind::SourceUnsuitable, "copy the source", why).on(&source.at));
     }
     if length > LARGEST_BLOB {
         let why = format!(
             "it has {length} bytes with its footer, and a page blob holds at most {LARGEST_BLOB} (8 TiB)"
         );
         return Err(Error::new(ErrorKind::TooLarge, "copy the source", why)
-            .on(source.shown())
+            .on(&source.at)
             .next("copy it with Azure's managed copy: snapferry managed-copy --source <snapshot ARM id> --region <region> --target-name <name>"));
     }
     let Some(previous) = previous else { return Ok(()) };
@@ -315,7 +308,7 @@ async fn footer_of(source: &Snapshot) -> Result<Option<Vec<u8>>> {
     let page = page.concat();
     let refuse = |why: String, next: &str| {
         Err(Error::new(ErrorKind::SourceUnsuitable, "use the source as the image of a disk", why)
-            .on(source.shown())
+            .on(&source.at)
             .next(next))
     };
     match vhd::inspect(&page, length) {

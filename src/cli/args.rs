@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use snapferry_emulator::serve::{AccountSpec, DiskSpec};
 use snapferry_emulator::{Fault, Link};
 
-use super::options::{AccessArgs, CopyingArgs, PlanningArgs};
+use super::options::{AccessArgs, CopyingArgs, PlanningArgs, VerifyArg};
 use super::output::error_document;
 use super::points::PointsArgs;
 use super::settings::parse_size;
@@ -78,6 +78,15 @@ pub enum Command {
     Sync(Box<SyncArgs>),
     /// Say what copy would do: bytes, requests, extents, clears. Writes nothing
     Plan(Box<StepArgs>),
+    /// Compare a point with its record, its source, or both
+    #[command(after_help = super::verify::HELP)]
+    Verify(Box<super::verify::VerifyArgs>),
+    /// Give a base blob back the right bytes, or its newest point a record
+    #[command(after_help = super::repair::HELP)]
+    Repair(Box<super::repair::RepairArgs>),
+    /// Hold all points of a container against their records, a share of them every day
+    #[command(after_help = super::scrub::HELP)]
+    Scrub(Box<super::scrub::ScrubArgs>),
     /// Put a base blob that an abandoned step has torn back to its last point
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Box<RollbackArgs>),
@@ -173,6 +182,9 @@ pub struct CopyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub copying: CopyingArgs,
+    /// What is read back from the base blob and compared before a step is sealed
+    #[arg(long, value_enum, default_value_t)]
+    pub verify: VerifyArg,
     /// Let a full copy take the place of what the base blob holds. Its points stay
     #[arg(long, conflicts_with = "previous")]
     pub rebase: bool,

@@ -18,6 +18,7 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
     let settings = Settings {
         across_hosts: args.step.across_hosts,
         rebase: args.rebase,
+        verify: args.verify.into(),
         ..settings::copy_settings(&args.step.planning, &args.copying)?
     };
     if args.dry_run {
@@ -88,8 +89,12 @@ pub(super) fn describe(report: &Report) -> String {
     let rate = size(per_second(report.bytes_sent, report.seconds));
     let retries =
         if report.retries > 0 { format!(", {} of them retries", report.retries) } else { String::new() };
+    let verified = report
+        .verified
+        .map(|verified| format!("\nread back     {}", size(verified.bytes)))
+        .unwrap_or_default();
     format!(
-        "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros\nrequests      {}{retries}\npoint         {}\ndigest        {}",
+        "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros\nrequests      {}{retries}{verified}\npoint         {}\ndigest        {}",
         size(report.totals.bytes_changed),
         report.totals.data_extents,
         size(report.totals.bytes_cleared),

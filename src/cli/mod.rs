@@ -16,12 +16,15 @@ pub mod options;
 mod output;
 pub mod points;
 mod progress;
+pub mod repair;
 pub mod restore;
 pub mod restore_disk;
 mod rollback;
+pub mod scrub;
 mod settings;
 pub mod sync;
 mod target;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -58,6 +61,9 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::Plan(plan) => unless(&cancel, copy::plan(plan, output)).await,
             Command::Sync(sync) => sync::sync(sync, output, &cancel).await,
             Command::Prices => sync::prices(),
+            Command::Verify(args) => verify::verify(args, output, &cancel).await,
+            Command::Repair(args) => repair::repair(args, output, &cancel).await,
+            Command::Scrub(args) => scrub::scrub(args, output, &cancel).await,
             Command::Rollback(rollback) => rollback::rollback(rollback, output, &cancel).await,
             Command::Restore(restore) => restore::restore(restore, output, &cancel).await,
             Command::Points(points) => points::points(*points, output, &cancel).await,

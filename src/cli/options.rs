@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::settings::{parse_rate, parse_requests, parse_size};
 use crate::azure::ArmEndpoint;
 use crate::azure::credentials::SignIn;
+use crate::step::Verify;
 
 /// How page lists are asked for, how they become chunks, and how long calls may take.
 #[derive(clap::Args)]
@@ -62,6 +63,28 @@ pub struct CopyingArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub lease: LeaseArgs,
+}
+
+/// See [`crate::step::Verify`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum VerifyArg {
+    /// Nothing
+    None,
+    /// One chunk of a hundred that the run wrote, at least 4 and at most 64, against what came from the source
+    #[default]
+    Sample,
+    /// That, and the whole base blob against the source, byte for byte
+    Full,
+}
+
+impl From<VerifyArg> for Verify {
+    fn from(typed: VerifyArg) -> Self {
+        match typed {
+            VerifyArg::None => Self::None,
+            VerifyArg::Sample => Self::Sample,
+            VerifyArg::Full => Self::Full,
+        }
+    }
 }
 
 /// How the base blob is taken.

@@ -213,6 +213,9 @@ fn describe(known: &Known) -> String {
         ("source", point.source.clone()),
         ("previous", point.previous.clone().unwrap_or_else(|| "none: a full copy".to_owned())),
     ];
+    if let Some(repaired) = &point.repairs {
+        lines.push(("stands for", repaired.clone()));
+    }
     if let Some(origin) = &point.origin {
         lines.push(("snapshot", origin.snapshot.clone()));
         lines.push(("unique id", origin.unique_id.clone()));

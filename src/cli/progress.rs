@@ -122,17 +122,18 @@ struct Rate {
 
 impl Rate {
     fn line(&mut self, now: &Numbers) -> String {
+        // What comes from the source moves all the time; whole chunks are counted only when they are written.
+        let moved = if now.phase == Phase::Verifying { now.bytes } else { now.source.bytes_in };
         // The next step counts from zero.
-        if self.past.back().is_some_and(|(_, before)| *before > now.source.bytes_in) {
+        if self.past.back().is_some_and(|(_, before)| *before > moved) {
             self.past.clear();
         }
-        self.past.push_back((Instant::now(), now.source.bytes_in));
+        self.past.push_back((Instant::now(), moved));
         while self.past.len() > 2 && self.past.front().is_some_and(|(then, _)| then.elapsed() > RATE_OVER) {
             self.past.pop_front();
         }
-        let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), now.source.bytes_in));
-        // What comes from the source moves all the time; whole chunks are counted only when they are written.
-        let rate = per_second(now.source.bytes_in.saturating_sub(before), then.elapsed().as_secs_f64());
+        let (then, before) = self.past.front().copied().unwrap_or((Instant::now(), moved));
+        let rate = per_second(moved.saturating_sub(before), then.elapsed().as_secs_f64());
         let waiting =
             now.waiting_for.as_ref().map(|reason| format!(", waiting for {reason}")).unwrap_or_default();
         let doing = match now.phase {
@@ -140,6 +141,7 @@ impl Rate {
             Phase::Sealing => return format!("sealing{waiting}"),
             Phase::Done => return "done".to_owned(),
             Phase::Copying => size(now.bytes),
+            Phase::Verifying => format!("compared {}", size(now.bytes)),
         };
         let (in_flight, _) = now.in_flight;
         match now.expected {

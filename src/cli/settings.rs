@@ -278,6 +278,15 @@ pub(super) fn parse_requests(text: &str) -> std::result::Result<u32, String> {
     }
 }
 
+/// A part such as `5%` or `0.5%`, as a fraction. Without its sign it could be meant as either.
+pub(super) fn parse_percent(text: &str) -> std::result::Result<f64, String> {
+    const EXPECTED: &str = "expected more than 0% and at most 100%, such as 5% or 0.5%";
+    let number =
+        text.trim().strip_suffix('%').ok_or("expected a percentage with its sign, such as 5% or 0.5%")?;
+    let percent: f64 = number.trim().parse().map_err(|_| EXPECTED.to_owned())?;
+    if percent > 0.0 && percent <= 100.0 { Ok(percent / 100.0) } else { Err(EXPECTED.to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -292,6 +301,16 @@ mod tests {
         assert_eq!(parse_requests("400/s").unwrap(), 400);
         for bad in ["", "fast", "-1", "0/s", "10MiB/min", "1e99EiB"] {
             assert!(parse_rate(bad).is_err() && parse_requests(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parts_are_written_with_their_sign() {
+        for (text, fraction) in [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0), ("1e-3%", 1e-5)] {
+            assert!((parse_percent(text).unwrap() - fraction).abs() < 1e-12, "{text}");
+        }
+        for bad in ["", "%", "5", "0.05", "0%", "-1%", "100.1%", "NaN%", "inf%", "5%%", "five%"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy::per_second;
 use super::forecast::{Table, outlined};
-use super::options::{ArmArgs, CopyingArgs, PlanningArgs};
+use super::options::{ArmArgs, CopyingArgs, PlanningArgs, VerifyArg};
 use super::output::{self, Output, size};
 use super::progress::{self, Shown};
 use super::settings;
@@ -71,6 +71,9 @@ pub struct SyncArgs {
     /// Begin anew in the same blob where no difference is possible; its points stay
     #[arg(long)]
     pub rebase: bool,
+    /// What is read back from the base blob and compared before a step is sealed
+    #[arg(long, value_enum, default_value_t)]
+    pub verify: VerifyArg,
     /// Put a base that a step to a deleted snapshot has torn back to its last point, and go on
     #[arg(long)]
     pub rollback: bool,
@@ -180,7 +183,8 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
             .on(blob)
             .next("leave snapshot= out of --target"));
     }
-    let settings = settings::copy_settings(&args.planning, &args.copying)?;
+    let settings =
+        Settings { verify: args.verify.into(), ..settings::copy_settings(&args.planning, &args.copying)? };
     let client = settings::client(&args.planning, true)?;
     let arm = settings::arm(&args.manager, &client, plain)?;
     let job = Job {

@@ -55,6 +55,9 @@ fn describe(marker: &Marker) -> String {
         State::Sealing => {
             format!("torn          {} is written and not sealed: run its command again\n{told}", marker.step)
         }
+        State::Applying if marker.repairs.is_some() => format!(
+            "torn          in the middle of a repair: run snapferry repair again, or give it up with snapferry rollback\n{told}"
+        ),
         State::Applying => format!(
             "torn          {} is written up to byte {} of {}: run its command again to go on\n{told}",
             marker.step, marker.checkpoint.offset, marker.length

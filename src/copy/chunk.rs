@@ -95,7 +95,24 @@ impl Route {
     }
 }
 
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blob { blob, .. } => blob.resource().fmt(f),
+            Self::Image(image) => image.path().fmt(f),
+        }
+    }
+}
+
 impl Source {
+    /// How long an attempt to read a chunk may take.
+    pub(crate) fn call_timeout(&self) -> std::time::Duration {
+        match self {
+            Self::Blob { blob, .. } => blob.call_timeout(),
+            Self::Image(_) => Timeouts::default().call,
+        }
+    }
+
     /// Reads and checks, as often as that is worth while.
     pub(crate) async fn read(&self, range: PageRange, zeros: ZeroRule) -> CallResult<Scanned> {
         match self {

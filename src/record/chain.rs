@@ -88,14 +88,29 @@ impl Chain {
 
     /// What the leaves of `window` must be. Windows are asked for in ascending order.
     pub async fn window(&mut self, window: PageRange) -> Result<Vec<Expect>> {
+        Ok(self.window_of_step(window).await?.0)
+    }
+
+    /// What the leaves of `window` must be, and whether the point's own step wrote them.
+    pub async fn window_of_step(&mut self, window: PageRange) -> Result<(Vec<Expect>, Vec<bool>)> {
         let first = leaf_of(window.start());
-        let end = window.end().div_ceil(LEAF);
+        let count = usize::try_from(window.end().div_ceil(LEAF) - first).unwrap_or_default();
         let unknown = if self.is_complete { Expect::Zeros } else { Expect::Unknown };
-        let mut expected = vec![unknown; usize::try_from(end - first).unwrap_or_default()];
-        for layer in &mut self.layers {
+        let mut expected = vec![unknown; count];
+        let mut written = vec![false; count];
+        let Some((newest, older)) = self.layers.split_last_mut() else { return Ok((expected, written)) };
+        for layer in older {
             layer.lay_over(&mut expected, first).await?;
         }
-        Ok(expected)
+        let mut of_step = vec![Expect::Unknown; count];
+        newest.lay_over(&mut of_step, first).await?;
+        for ((expect, written), of_step) in expected.iter_mut().zip(&mut written).zip(of_step) {
+            if of_step != Expect::Unknown {
+                *expect = of_step;
+                *written = true;
+            }
+        }
+        Ok((expected, written))
     }
 
     /// Reads what was not asked for, so that damage anywhere in the records is seen.
@@ -122,6 +137,8 @@ impl Layer {
         let end = first + expected.len() as u64;
         while !self.ended && self.runs.back().is_none_or(|run| run.first + run.count < end) {
             self.read().await?;
+            // What lies before the window is not asked for any more: between two windows there may be much of it.
+            self.forget_before(first);
         }
         for run in &self.runs {
             for number in run.first.max(first)..(run.first + run.count).min(end) {
@@ -138,10 +155,14 @@ impl Layer {
                 }
             }
         }
-        while self.runs.front().is_some_and(|run| run.first + run.count <= end) {
+        self.forget_before(end);
+        Ok(())
+    }
+
+    fn forget_before(&mut self, leaf: u64) {
+        while self.runs.front().is_some_and(|run| run.first + run.count <= leaf) {
             self.runs.pop_front();
         }
-        Ok(())
     }
 
     /// Reads a frame; `false` at the end.
