@@ -45,7 +45,7 @@ pub struct RestoreArgs {
     /// The point: latest, what `snapferry points` shows, the name of its snapshot, or the newest at a time
     #[arg(long, value_name = "ID|TIME", default_value = "latest")]
     pub point: Which,
-    /// file:disk.vhd, file:disk.raw, /dev/..., disk:<ARM id>, or the URL of another base blob (URL, @FILE or -)
+    /// file:disk.vhd, file:disk.raw, /dev/..., disk:ARM-ID, or the URL of another base blob (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TO", hide_env_values = true, value_name = "WHERE")]
     pub to: String,
     /// Form of a file whose name does not tell: vhd or raw
