@@ -17,17 +17,21 @@
 //! (512 bytes), *extent* (a range of the diff: data or clear), *chunk* (a unit of copying, at most 4 MiB),
 //! *plan* (all chunks of a step), *step* (from A to B), *generation* (the fencing number of a run), *marker*
 //! (what the base blob says of itself), *checkpoint* (everything below is written), *seal* (turn a finished
-//! step into a point).
+//! step into a point), *leaf* (4096 bytes), *record* (the checksums of a point's leaves).
 //!
 //! # Where to start reading
 //! [`replicate`] is the spine: one step from two URLs to a sealed point, with its rules for consistency, retry,
 //! cancellation and crashes. Then, in the order in which data flows: [`chain`] (who the snapshots are), [`diff`],
 //! [`plan`], [`copy`], [`base`]. [`azure`] is the only place that knows a header name.
 //!
+//! What a point is worth later: [`record`] (a checksum of every [`leaf`] of 4 KiB, from the bytes that pass), which
+//! [`mod@verify`] and [`mod@scrub`] hold it against, and [`mod@repair`], which mends a base blob. [`restore`] makes a disk of it (a
+//! file, a device, a blob, a managed disk), with [`image`] for what lies on this machine and [`ingest`] for the way in from
+//! there.
+//!
 //! Around the spine: [`sync`](mod@sync) does steps until a disk's whole chain is copied, with [`chain::grants`] keeping access to its
-//! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`verify`](mod@verify) proves points, and
-//! [`repair`](mod@repair) mends a base blob; [`scrub`](mod@scrub) proves all points of a container, a little every day; [`managed`] is Azure's own copy, to measure
-//! against. [`managed`] lets Azure copy instead.
+//! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`managed`] is Azure's own copy, to
+//! measure against.
 //!
 //! # Embedding
 //! The library has no command line in it (`default-features = false`) and prints nothing:

@@ -504,7 +504,7 @@ async fn one_point_is_shown_with_everything_that_is_known_of_it() {
             "current, protected",
             &format!("?snapshot={}", history.point(1)),
             "az disk create",
-            "az storage blob download",
+            "snapferry restore",
         ] {
             assert!(shown.contains(part), "'{part}' is missing in {shown}");
         }

@@ -191,6 +191,11 @@ async fn a_full_disk_is_said_and_the_same_command_goes_on() {
             "trap '' XFSZ; ulimit -f {limit}; exec {program} restore --chunk-size 256KiB --checkpoint-every 10ms --to file:{}",
             path.display()
         );
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SNAPFERRY_"))
+        {
+            command.env_remove(name);
+        }
         command.args(["-c", &script]).env("SNAPFERRY_FROM", world.target_url());
         command
     };

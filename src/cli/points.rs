@@ -192,14 +192,18 @@ async fn show(args: ShowArgs, output: Output) -> Result<()> {
     let suffix = format!("?snapshot={}", known.point.point);
     let url = format!("{}{suffix}", blob.resource().address());
     let disk = format!("az disk create --resource-group <group> --name <disk> --source '{url}'");
-    let file = format!("az storage blob download --auth-mode login --blob-url '{url}' --file disk.vhd");
+    let file = format!(
+        "snapferry restore --from '{}' --point {} --to file:disk.vhd",
+        blob.resource().address(),
+        known.point.point
+    );
     let mut text = describe(known);
     let _ = write!(text, "\nsuffix        {suffix}\nas a disk     {disk}\nas a file     {file}");
     let mut document = json!({
         "target": blob.resource().to_string(),
         "url_suffix": suffix,
         "create_disk": disk,
-        "download": file,
+        "restore_file": file,
     });
     document["point"] = json!(known);
     output.result(&document, &text)
