@@ -47,6 +47,8 @@ struct Sent {
     blocks: Vec<Vec<u8>>,
     /// Number of the next block: none is used twice, so that one that was delayed in the network replaces nothing.
     next: u32,
+    /// What is in the last block, while that is not full.
+    tail: Bytes,
     only: Only,
     bytes: u64,
     sha: Sha256,
@@ -72,6 +74,7 @@ impl Recorder {
             name: name.to_owned(),
             blocks: Vec::new(),
             next: 0,
+            tail: Bytes::new(),
             only: Only::IfNew,
             bytes: 0,
             sha: Sha256::new(),
@@ -196,13 +199,21 @@ impl Recorder {
 }
 
 impl Sent {
+    /// A last block that is not full is uploaded again with what follows: a checkpoint every few seconds, for days, must not
+    /// come to more blocks than a blob may have (50,000; REST reference, Put Block List).
     async fn append(&mut self, content: Bytes) -> CallResult<()> {
         let mut blocks = self.blocks.clone();
         let mut rest = content.clone();
+        if !self.tail.is_empty() {
+            blocks.pop();
+            rest = Bytes::from([&self.tail[..], &content].concat());
+        }
+        let mut tail = Bytes::new();
         while !rest.is_empty() {
             let block = rest.split_to(rest.len().min(LARGEST_BLOCK));
             let id = format!("{:08}", self.next).into_bytes();
             self.next += 1;
+            tail = if block.len() < DUE { block.clone() } else { Bytes::new() };
             self.blob.put_block(&id, block).await?;
             blocks.push(id);
         }
@@ -210,6 +221,7 @@ impl Sent {
         let etag = self.commit(&blocks, length).await?;
         self.only = Only::IfAt(etag);
         self.blocks = blocks;
+        self.tail = tail;
         self.bytes = length;
         self.sha.update(&content);
         Ok(())
