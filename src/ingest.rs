@@ -3,10 +3,11 @@
 //! No service tells what changed in a file. The record of the last point does: what differs from its checksums is
 //! copied, and the point itself is not read. From there on it is a step like any other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::azure::pace::pause;
 use crate::azure::{Client, PageBlob, Resource};
 use crate::base::marker::{Marker, State};
 use crate::base::{self, Look};
@@ -72,7 +73,7 @@ async fn prepare(
 ) -> Result<Prepared> {
     progress.enter(Phase::Checking);
     let target = connect_target(&job.target, client, settings, progress)?;
-    let image = ImageReader::open(&job.image).await?;
+    let image = open(&job.image).await?;
     let id = SnapshotId::of_image(&image);
     let look = base::look(&target).await?;
     let previous = previous_of(&target, &look, &id, settings.rebase).await?;
@@ -80,6 +81,18 @@ async fn prepare(
     let survey = survey_image(source, previous).await?;
     let opening = opening_of(&survey, None, settings);
     decided(survey, target, opening, &look)
+}
+
+/// What is written while a clock does not tick twice leaves no trace: the image must be older than that.
+async fn open(path: &ImagePath) -> Result<ImageReader> {
+    const TICK: Duration = Duration::from_millis(100);
+    let image = ImageReader::open(path).await?;
+    let age = jiff::Timestamp::now().duration_since(image.changed()).unsigned_abs();
+    if path.is_device() || age >= TICK {
+        return Ok(image);
+    }
+    pause(TICK).await;
+    ImageReader::open(path).await
 }
 
 /// The point with which the image is compared. `None` copies in full.
@@ -104,10 +117,16 @@ async fn previous_of(
         return Err(Error::new(
             ErrorKind::SnapshotOrder,
             "extend the base blob from an image",
-            format!("the image was last written at {}, and the base blob equals {} already", id.time(), point.step.to),
+            format!(
+                "the image was last changed at {}, and the base blob equals {} already",
+                id.time(),
+                point.step.to
+            ),
         )
         .on(target.resource())
-        .next("if the image is newer all the same, say so: touch the file; or begin anew in the same blob: --rebase"));
+        .next(
+            "if the image is newer all the same, touch the file; or begin anew in the same blob: --rebase",
+        ));
     }
     let recorded = recorded(target, &point)?;
     Ok(Some((Snapshot::of_blob(blob, point.step.to.clone(), point.length), recorded)))

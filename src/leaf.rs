@@ -45,9 +45,9 @@ pub struct Aligner {
 }
 
 impl Aligner {
-    /// For an image of `length` bytes.
-    pub fn new(length: u64) -> Self {
-        Self { length, done: 0 }
+    /// For what lies behind `done` of an image of `length` bytes.
+    pub fn new(done: u64, length: u64) -> Self {
+        Self { length, done }
     }
 
     /// What is to be done for `extent`: itself, grown to whole leaves. The edges of a clear that share their leaf with
@@ -104,7 +104,7 @@ mod tests {
                 at += pages;
             }
             let length = (at + tail) * PAGE;
-            let mut aligner = Aligner::new(length);
+            let mut aligner = Aligner::new(0, length);
             let placed: Vec<_> = extents.iter().flat_map(|extent| aligner.push(*extent)).collect();
             prop_assert!(placed.windows(2).all(|pair| pair[0].range.end() <= pair[1].range.start()));
             for extent in &placed {

@@ -107,10 +107,16 @@ impl Planner {
         let chunk = (options.chunk / LEAF * LEAF).clamp(LEAF, LARGEST_CHUNK);
         Self {
             options: PlanOptions { chunk, ..options },
-            aligner: Aligner::new(length),
+            aligner: Aligner::new(0, length),
             open: None,
             totals: Totals::default(),
         }
+    }
+
+    /// The same for what lies behind `offset`, which need not be the edge of a leaf.
+    #[must_use]
+    pub fn behind(self, offset: u64, length: u64) -> Self {
+        Self { aligner: Aligner::new(offset, length), ..self }
     }
 
     /// Takes the next extent and appends the chunks that are complete.

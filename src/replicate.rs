@@ -198,7 +198,8 @@ impl Work<'_> {
         tracing::info!(step = %self.opening.step, from = from.offset, generation = base.fence().generation, "copying");
         let settings = self.settings;
         let begun = Instant::now();
-        let planner = Planner::new(settings.plan, self.opening.length);
+        let planner =
+            Planner::new(settings.plan, self.opening.length).behind(from.offset, self.opening.length);
         let mut run = Run::new(base, self.route(base), planner, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
         let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());

@@ -40,6 +40,8 @@ pub struct Properties {
     pub sequence_number: u64,
     /// `x-ms-lease-state`: available, leased, expired, breaking, broken.
     pub lease_state: String,
+    /// `x-ms-lease-duration`: whether the lease has no end.
+    pub lease_is_infinite: bool,
     /// `x-ms-meta-*`.
     pub metadata: Metadata,
     /// Whether the account keeps versions of this blob (`x-ms-version-id`).
@@ -134,6 +136,7 @@ impl PageBlob {
             blob_type: text(&headers, "x-ms-blob-type").unwrap_or_default(),
             sequence_number: number("x-ms-blob-sequence-number").unwrap_or_default(),
             lease_state: text(&headers, "x-ms-lease-state").unwrap_or_default(),
+            lease_is_infinite: text(&headers, "x-ms-lease-duration").as_deref() == Some("infinite"),
             metadata: metadata_of(&headers),
             is_versioned: text(&headers, "x-ms-version-id").is_some(),
         })

@@ -66,6 +66,10 @@ pub fn decide(look: &Look, wish: &Wish<'_>) -> Result<Decision> {
     };
     let same_step = marker.step.is(wish.step, wish.across_hosts);
     match marker.state {
+        State::Clean if same_step && marker.length != wish.to_length => refuse(
+            ErrorKind::BaseSizeMismatch,
+            format!("it has {} bytes of it, and the source has {}", marker.length, wish.to_length),
+        ),
         State::Clean if same_step => Ok(Decision::Done(Box::new(marker.clone()))),
         State::Sealing if same_step => Ok(Decision::FinishSeal),
         State::Applying if same_step && marker.distrusted => {
@@ -228,6 +232,7 @@ mod tests {
             blob_type: "PageBlob".to_owned(),
             sequence_number: 1,
             lease_state: "available".to_owned(),
+            lease_is_infinite: false,
             metadata: Metadata::new(),
             is_versioned: false,
         };

@@ -4,7 +4,7 @@ use super::marker::{Marker, State, StepId};
 use super::{Base, Opening, look};
 use crate::azure::failure::CallResult;
 use crate::copy::frontier::Checkpoint;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Remedy, Result};
 use crate::leaf::LEAF;
 use crate::record::format::{Basis, FORMAT, Header};
 use crate::record::{RecordId, Recorder};
@@ -18,15 +18,7 @@ impl Base {
         before: &Marker,
     ) -> Result<Option<String>> {
         let name = self.record_name(opening);
-        if checkpoint.offset > 0 {
-            self.go_on_with_record(&name, before.record.clone()).await?;
-            return Ok(before.before.clone());
-        }
-        let (basis, digest) = match opening.step.from {
-            None => (Basis::Zeros, None),
-            Some(_) => self.basis(before).await?,
-        };
-        let header = Header {
+        let header = |basis| Header {
             format: FORMAT,
             leaf: LEAF,
             from: opening.step.from.as_ref().map(ToString::to_string),
@@ -34,30 +26,45 @@ impl Base {
             length: opening.length,
             basis,
         };
-        self.recorder = Recorder::begin(&self.blob, &name, &header)?;
+        if checkpoint.offset > 0 {
+            if let Some(part) = &before.record {
+                self.go_on_with_record(&name, &header(Basis::Record(part.clone())), part).await?;
+            } else {
+                tracing::warn!("what was copied before this run has no record, and so its point gets none");
+            }
+            return Ok(before.before.clone());
+        }
+        let (basis, digest) = match opening.step.from {
+            None => (Basis::Zeros, None),
+            Some(_) => self.basis(before).await?,
+        };
+        if basis == Basis::Unknown {
+            tracing::warn!(
+                "the point that the step begins at has no record: that of the new point knows only what the step writes"
+            );
+        }
+        self.recorder = Recorder::begin(&self.blob, &name, &header(basis))?;
         Ok(digest)
     }
 
     /// Without what was written before the checkpoint there can be no record of this step. That costs the point its
     /// record, and nothing else.
-    async fn go_on_with_record(&mut self, name: &str, part: Option<RecordId>) -> Result<()> {
-        let Some(part) = part else { return Ok(()) };
-        match Recorder::go_on(&self.blob, name, part.clone()).await {
+    async fn go_on_with_record(&mut self, name: &str, header: &Header, part: &RecordId) -> Result<()> {
+        match Recorder::go_on(&self.blob, name, header, part).await {
             Ok(recorder) => {
                 self.recorder = recorder;
-                self.record_before = Some(part);
+                self.record_before = Some(part.clone());
                 Ok(())
             }
             Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Corruption | ErrorKind::AccessDenied | ErrorKind::PermissionMissing
-                ) =>
+                if error.kind().remedy() == Remedy::Passes && error.kind() != ErrorKind::Corruption =>
             {
+                Err(error)
+            }
+            Err(error) => {
                 tracing::warn!(why = error.why(), "the point of this step gets no record");
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -99,15 +106,5 @@ impl Base {
             return Ok(self.record_kept.clone());
         }
         self.upload_record(self.recorder.as_ref().map(Recorder::finish)).await
-    }
-
-    /// What another run had written of the same record, and this one took over, is of no use any more.
-    pub(super) async fn forget_old_record(&mut self) {
-        let Some(old) = self.record_before.take() else { return };
-        if let Ok(Some(blob)) = self.blob.beside(&old.name)
-            && let Err(error) = blob.delete().await
-        {
-            tracing::debug!(cause = %error.cause, record = old.name, "the part of a record was not deleted");
-        }
     }
 }

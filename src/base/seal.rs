@@ -39,9 +39,7 @@ impl Base {
             written_at: now(),
             ..marker
         };
-        let point = self.make_point(marker).await?;
-        self.forget_old_record().await;
-        Ok(point)
+        self.make_point(marker).await
     }
 
     /// Finishes a seal that a crash interrupted: adopts the point if it exists, makes it otherwise.

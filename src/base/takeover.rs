@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lease::{Lease, LeaseOptions};
-use super::{holder, look};
+use super::{Look, holder, look};
 use crate::azure::PageBlob;
 use crate::azure::failure::CallError;
 use crate::azure::pace;
@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MOST_BROKEN: u32 = 3;
 /// How often somebody else's lease is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A rival that has just taken the lease writes to the blob within this time.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Waits until nobody holds the lease, without taking it. Breaking it is left to whoever takes it.
 pub(crate) async fn wait_until_free(blob: &PageBlob, options: LeaseOptions) -> Result<()> {
@@ -40,7 +42,7 @@ pub(crate) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
         };
         // The reply to an attempt was lost that may have taken it, under an id that nobody knows. If it was a rival after
         // all, nothing of theirs lands any more, and they know.
-        if is_ours && broken < MOST_BROKEN {
+        if is_ours && broken < MOST_BROKEN && is_silent(blob).await? {
             broken += 1;
             tracing::warn!("the reply to a lease was lost: breaking it and taking another one");
             free(blob).await?;
@@ -55,6 +57,19 @@ pub(crate) async fn take(blob: &PageBlob, options: LeaseOptions) -> Result<Lease
         }
         watch.pause(blob).await?;
     }
+}
+
+/// Whether the holder of the lease writes nothing for a moment. A rival that took it writes its marker at once; a lease
+/// without an end is not one of ours.
+async fn is_silent(blob: &PageBlob) -> Result<bool> {
+    let sign = |look: &Look| {
+        let properties = look.properties.as_ref();
+        properties.map(|properties| (properties.etag.clone(), properties.lease_is_infinite))
+    };
+    let before = sign(&look(blob).await?);
+    pace::pause(SILENCE).await;
+    let now = sign(&look(blob).await?);
+    Ok(now.as_ref().is_some_and(|(_, is_infinite)| !is_infinite) && before == now)
 }
 
 /// Breaks the lease, whoever has it.

@@ -37,14 +37,18 @@ impl SnapshotId {
         Ok(Self { family: resource.location(), time: time.to_owned() })
     }
 
-    /// The identity of an image on this machine: its name, and when it was last written.
+    /// The identity of an image on this machine: its name, and since when it is what it is.
     pub(crate) fn of_image(image: &ImageReader) -> Self {
         let name = percent_encoding::utf8_percent_encode(&image.name(), percent_encoding::NON_ALPHANUMERIC)
             .to_string();
         Self {
             family: format!("file/{name}"),
-            time: image.modified().strftime("%Y-%m-%dT%H:%M:%S.%7fZ").to_string(),
+            time: image.changed().strftime("%Y-%m-%dT%H:%M:%S.%7fZ").to_string(),
         }
+    }
+
+    fn is_image(&self) -> bool {
+        self.family.starts_with("file/")
     }
 
     /// Host and path that the snapshots of one disk share.
@@ -69,7 +73,9 @@ impl SnapshotId {
     /// Whether both name the same snapshot; `across_hosts` trusts the time alone, for a disk whose export moved
     /// to another host.
     pub fn is(&self, other: &Self, across_hosts: bool) -> bool {
-        self.time == other.time && (across_hosts || self.family == other.family)
+        let is_of_one_kind = self.is_image() == other.is_image();
+        self.time == other.time
+            && (self.family == other.family || across_hosts && is_of_one_kind && !self.is_image())
     }
 }
 

@@ -208,7 +208,11 @@ fn check_sizes(source: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
         return Err(Error::new(ErrorKind::DifferentFamilies, tried, why)
             .next("give two incremental snapshots of one disk"));
     }
-    if previous.length - PAGE.min(previous.length) <= DIFF_BOUNDARY && length - PAGE > DIFF_BOUNDARY {
+    let is_diffed = matches!(source.at, Source::Blob { .. });
+    if is_diffed
+        && previous.length - PAGE.min(previous.length) <= DIFF_BOUNDARY
+        && length - PAGE > DIFF_BOUNDARY
+    {
         return Err(Error::new(
             ErrorKind::GrowthAcross4Tib,
             tried,

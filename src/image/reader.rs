@@ -42,6 +42,8 @@ struct Inner {
 struct Seen {
     length: u64,
     modified: (i64, i64),
+    /// Changes with the content and with everything else, and nobody sets it back.
+    changed: (i64, i64),
     file: (u64, u64),
 }
 
@@ -74,9 +76,13 @@ impl ImageReader {
         &self.0.path
     }
 
-    /// When it was last written to, as of when it was opened. For a device this may be when it was made.
-    pub fn modified(&self) -> jiff::Timestamp {
-        let (seconds, nanoseconds) = self.0.seen.modified;
+    /// Since when it is what it is: the time of its last change, which, unlike that of the last write, cannot be set back.
+    /// A device does not say: then it is now.
+    pub fn changed(&self) -> jiff::Timestamp {
+        if self.0.path.is_device() {
+            return jiff::Timestamp::now();
+        }
+        let (seconds, nanoseconds) = self.0.seen.changed.max(self.0.seen.modified);
         let nanoseconds = i32::try_from(nanoseconds).unwrap_or_default();
         jiff::Timestamp::new(seconds, nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
@@ -94,7 +100,7 @@ impl ImageReader {
         blocking(move || inner.data_ranges(within)).await
     }
 
-    /// Makes sure that the file is the one that was opened: the same length, time of writing and inode. What was
+    /// Makes sure that the file is the one that was opened: the same length, times and inode. What was
     /// read is an image of one moment only if this holds after the last read. Of a device only the length shows.
     ///
     /// # Errors
@@ -183,7 +189,12 @@ impl Inner {
 
 impl Seen {
     fn of(known: &Metadata, length: u64) -> Self {
-        Self { length, modified: (known.mtime(), known.mtime_nsec()), file: (known.dev(), known.ino()) }
+        Self {
+            length,
+            modified: (known.mtime(), known.mtime_nsec()),
+            changed: (known.ctime(), known.ctime_nsec()),
+            file: (known.dev(), known.ino()),
+        }
     }
 }
 

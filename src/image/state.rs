@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::Format;
 use super::{failure, sys};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 const VERSION: u32 = 1;
 
@@ -26,7 +26,7 @@ pub(super) struct Subject {
     length: u64,
     format: Format,
     in_place: bool,
-    /// Which file is written: one that was put in its place begins anew. Empty for a device.
+    /// Which file or device is written: one that was put in its place begins anew.
     file: String,
 }
 
@@ -68,6 +68,22 @@ impl StateFile {
         let text = fs::read(&self.0).ok()?;
         let state: State = serde_json::from_slice(&text).ok()?;
         (state.subject == *subject).then_some(state)
+    }
+
+    /// A file that holds anything but a state is somebody's, and is not replaced.
+    pub(super) fn refuse_other(&self) -> Result<()> {
+        let is_other = fs::read(&self.0)
+            .is_ok_and(|held| !held.is_empty() && serde_json::from_slice::<State>(&held).is_err());
+        if !is_other {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Usage,
+            "use the state file",
+            "it holds something else than the state of a restore",
+        )
+        .on(self.0.display())
+        .next("name a file that does not exist: --state-file restore.state"))
     }
 
     /// Replaces the state.

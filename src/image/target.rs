@@ -53,11 +53,15 @@ impl Target {
         };
         let which = match file.metadata() {
             Ok(known) if known.is_file() => which(&known),
-            Ok(_) => String::new(),
+            Ok(known) => which_device(&path, &known),
             Err(error) => return Err(failure::writing("look at the image", &wish.path, &error)),
         };
         let state = match &wish.options.state_file {
-            Some(named) => Some(StateFile(named.clone())),
+            Some(named) => {
+                let named = StateFile(named.clone());
+                named.refuse_other()?;
+                Some(named)
+            }
             None if is_device => None,
             None => Some(StateFile(beside(&path, "state")?)),
         };
@@ -256,6 +260,16 @@ fn lock(wish: &Wish, file: &File) -> Result<()> {
 fn which(known: &fs::Metadata) -> String {
     let made = known.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
     format!("{} of {}", known.ino(), made.unwrap_or_default().as_nanos())
+}
+
+/// A name like /dev/sdb is another device after a restart, or when another one is plugged in.
+fn which_device(path: &Path, known: &fs::Metadata) -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let number = known.rdev();
+    let sequence =
+        format!("/sys/dev/block/{}:{}/diskseq", rustix::fs::major(number), rustix::fs::minor(number));
+    let sequence = fs::read_to_string(sequence).unwrap_or_default();
+    format!("{} {number} {} {}", path.display(), sequence.trim(), boot.trim())
 }
 
 /// Whether a name leads to this very file.

@@ -28,12 +28,12 @@ pub const FORMAT: u32 = 1;
 /// Bytes before the stored ones.
 pub const FRAME_HEAD: usize = 4 + 1 + 4 + 4 + 8;
 /// Bytes that a frame holds at most, before and after compression.
-pub const LARGEST_FRAME: usize = 256 << 10;
+pub const LARGEST_FRAME: usize = 64 << 10;
 const MAGIC: &[u8; 4] = b"SFR1";
-/// Leaves with data in a frame: 32 MiB of a disk, and 64 KiB of checksums.
-const FRAME_LEAVES: usize = 8192;
+/// Leaves with data in a frame: 8 MiB of a disk, and 16 KiB of checksums. All records of a chain are open at once.
+const FRAME_LEAVES: usize = 2048;
 /// Runs in a frame, however few leaves they have.
-const FRAME_RUNS: usize = 8192;
+const FRAME_RUNS: usize = 2048;
 
 /// What a record was begun on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,15 +153,6 @@ impl Encoder {
         self.cut(out);
         let raw = [self.data.to_le_bytes(), self.zeros.to_le_bytes()].concat();
         frame(3, &raw, out);
-    }
-
-    /// Takes in what another run had written of the same record.
-    pub fn go_on(&mut self, frame: &Frame) {
-        if let Frame::Leaves(runs) = frame {
-            for run in runs {
-                *(if run.sums == Sums::Zeros { &mut self.zeros } else { &mut self.data }) += run.count;
-            }
-        }
     }
 
     fn run(&mut self, first: u64, count: u64, sums: Option<&[u64]>, out: &mut Vec<u8>) {

@@ -7,15 +7,14 @@ use sha2::{Digest, Sha256};
 
 use super::RecordId;
 use super::digest::hex;
-use super::format::{Basis, Encoder, FORMAT, Header, read_frame};
-use super::reader::{Reader, damaged};
+use super::format::{Encoder, Header};
+use super::reader::damaged;
 use crate::azure::block_blob::Only;
-use crate::azure::failure::{CallError, CallResult};
+use crate::azure::failure::{CallError, CallResult, Class};
 use crate::azure::{BlockBlob, PageBlob};
 use crate::copy::frontier::Written;
 use crate::copy::keeper::Backlog;
 use crate::error::Result;
-use crate::leaf::LEAF;
 
 /// What waits for a checkpoint before one is due: the record of half a gibibyte.
 const DUE: usize = 1 << 20;
@@ -83,46 +82,23 @@ impl Recorder {
         Ok(Some(Self { queue: Mutex::new(queue), sent: tokio::sync::Mutex::new(sent) }))
     }
 
-    /// Goes on with what another run had written of the same record, in a blob of its own.
+    /// Begins a record that goes on where another run of the same step stopped: what that had written is the basis of this
+    /// one, and is read as far as the checkpoint named it.
     ///
     /// # Errors
-    /// When that cannot be read, or is not what it was.
-    pub async fn go_on(base: &PageBlob, name: &str, part: RecordId) -> Result<Option<Self>> {
+    /// When the part is not there any more.
+    pub async fn go_on(
+        base: &PageBlob,
+        name: &str,
+        header: &Header,
+        part: &RecordId,
+    ) -> Result<Option<Self>> {
         let Some(old) = base.beside(&part.name)? else { return Ok(None) };
-        let mut reader = Reader::new(old.clone(), part.clone());
-        let mut queue = Queue::default();
-        while queue.frames.len() as u64 != part.bytes {
-            let piece = reader.fetch().await?;
-            queue.frames.extend_from_slice(&piece);
+        match old.look().await? {
+            Some((length, _)) if length >= part.bytes => Ok(Self::begin(base, name, header)?),
+            Some(_) => Err(damaged(old.resource(), "it is shorter than it was")),
+            None => Err(damaged(old.resource(), "it was deleted")),
         }
-        if hex(&Sha256::digest(&queue.frames)) != part.sha256 {
-            return Err(damaged(old.resource(), "its SHA-256 is not the one that the base blob names"));
-        }
-        let mut at = 0;
-        while let Some((frame, taken)) = queue
-            .frames
-            .get(at..)
-            .map(read_frame)
-            .transpose()
-            .map_err(|why| damaged(old.resource(), &why))?
-            .flatten()
-        {
-            queue.encoder.go_on(&frame);
-            at += taken;
-        }
-        let header = Header {
-            format: FORMAT,
-            leaf: LEAF,
-            from: None,
-            to: String::new(),
-            length: 0,
-            basis: Basis::Unknown,
-        };
-        let begun = Self::begin(base, name, &header)?;
-        if let Some(begun) = &begun {
-            *begun.queue() = queue;
-        }
-        Ok(begun)
     }
 
     /// The frontier moved over a chunk.
@@ -246,7 +222,8 @@ impl Sent {
     }
 }
 
-/// Whether the rights, or the service, do not allow block blobs there at all.
+/// Whether trying again is of no use: rights, accounts that take no block blobs (400 `BlobTypeNotSupported` of premium ones),
+/// names that are too long. The copy is right without a record.
 fn is_refusal(error: &CallError) -> bool {
-    matches!(error.status(), Some(401 | 403 | 405 | 501))
+    error.class() != Class::Passes
 }

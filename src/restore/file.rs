@@ -164,7 +164,10 @@ impl Restore<'_> {
         let counts = match result {
             Ok(copied) => copied.checkpoint.counts,
             Err(stop) => {
-                if !self.job.differential {
+                if stop.is_distrust() {
+                    // What a list said that turned out to be wrong is not gone on from.
+                    self.writer.clone().discard().await?;
+                } else if !self.job.differential {
                     let _ = keeper.note(reached).await;
                 }
                 return Err(self.explain(stop, reached));

@@ -43,7 +43,7 @@ async fn a_fixed_vhd_is_read_as_it_is() {
     assert_eq!((reader.length(), reader.name().as_str()), ((1 << 20) + 512, "disk.vhd"));
     assert_eq!(bytes(&reader, whole(&reader)).await, content);
     assert_eq!(bytes(&reader, range(512, 1024)).await, [9; 512]);
-    assert!((jiff::Timestamp::now() - reader.modified()).get_seconds() < 600);
+    assert!((jiff::Timestamp::now() - reader.changed()).get_seconds() < 600);
     let error = reader.read(range(1 << 20, 1 << 21)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
@@ -114,7 +114,6 @@ async fn a_file_that_is_changed_meanwhile_is_found_out() {
         make(1 << 20);
         let reader = ImageReader::open(&image).await.unwrap();
         reader.unchanged().await.unwrap();
-        assert_eq!(reader.modified().as_second(), 1_700_000_000);
         change();
         let error = reader.unchanged().await.unwrap_err();
         assert_eq!(

@@ -175,6 +175,8 @@ pub(crate) struct Work<'a> {
 impl Work<'_> {
     /// Makes it, or goes on, and cleans up after a failure.
     async fn all(&self, standing: Standing) -> Result<(Made, ManagedDisk)> {
+        let (is_ours, is_whole) =
+            (matches!(standing, Standing::Absent), matches!(standing, Standing::Whole(_)));
         let mut worth = match standing {
             Standing::Uploading { from } if from > 0 => Worth::Pages,
             _ => Worth::Nothing,
@@ -200,7 +202,8 @@ impl Work<'_> {
                 self.target.untag().await;
                 Ok((made, disk))
             }
-            Err(error) => Err(self.left_behind(error, worth).await),
+            Err(error) if is_whole => Err(error),
+            Err(error) => Err(self.left_behind(error, worth, is_ours).await),
         }
     }
 
@@ -240,11 +243,11 @@ impl Work<'_> {
     }
 
     /// The error, and what became of the half-made disk.
-    async fn left_behind(&self, error: Error, worth: Worth) -> Error {
+    async fn left_behind(&self, error: Error, worth: Worth, is_ours: bool) -> Error {
         let quoted = posix(&self.job.disk.to_string());
         let by_hand = format!("az disk delete --yes --ids {quoted}");
         let before = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
-        if self.keeps(error.kind(), worth) {
+        if self.keeps(error.kind(), worth, is_ours) {
             return error.next(format!(
                 "{before}what there is of the disk is kept, and the same command goes on with it, also on another machine; to give it up: {by_hand}"
             ));
@@ -265,10 +268,12 @@ impl Work<'_> {
     }
 
     /// Whether going on is worth more than a clean table.
-    fn keeps(&self, kind: ErrorKind, worth: Worth) -> bool {
+    /// A disk that was there before may be what another run is at work on, or is whole: it is not deleted unasked.
+    fn keeps(&self, kind: ErrorKind, worth: Worth, is_ours: bool) -> bool {
         match self.job.on_failure {
             OnFailure::Keep => true,
             OnFailure::Delete => false,
+            OnFailure::GoOn if !is_ours => true,
             OnFailure::GoOn => {
                 let is_right = matches!(kind, ErrorKind::AccessDenied | ErrorKind::PermissionMissing);
                 match worth {

@@ -145,7 +145,9 @@ impl Work<'_> {
             }
             Err(stop) => {
                 let error = self.explain(stop, reached);
-                if reached.offset > keeper.noted.load(Relaxed) && self.keeps(error.kind(), *worth) {
+                if reached.offset > keeper.noted.load(Relaxed)
+                    && self.keeps(error.kind(), *worth, rest.start() == 0)
+                {
                     let _ = tokio::time::timeout(FAREWELL / 8, keeper.note(reached)).await;
                 }
                 Err(error)
