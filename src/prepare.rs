@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Phase, Progress};
 use crate::range::PageRange;
 use crate::record::compare::{self, Held};
+use crate::restore::check::Check;
 use crate::step::{Settings, Step};
 
 /// Everything that is known before the first write.
@@ -22,6 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) target: PageBlob,
     pub(crate) opening: Opening,
     pub(crate) decision: Decision,
+    /// For a restore: the record of the point that is copied.
+    pub(crate) check: Option<Check>,
 }
 
 pub(crate) async fn prepare(
@@ -41,7 +44,7 @@ pub(crate) async fn prepare(
 /// Decides what is to be done with a base blob that was looked at.
 pub(crate) fn decided(survey: Survey, target: PageBlob, opening: Opening, look: &Look) -> Result<Prepared> {
     let decision = decide(look, &wish(&survey, &opening)).map_err(|error| error.on(target.resource()))?;
-    Ok(Prepared { survey, target, opening, decision })
+    Ok(Prepared { survey, target, opening, decision, check: None })
 }
 
 pub(crate) fn connect_target(

@@ -40,6 +40,7 @@ use crate::plan::{Planner, Totals};
 use crate::prepare::{Prepared, prepare, resume_offset, start_listing, wish};
 use crate::progress::{Phase, Progress};
 use crate::range::PAGE;
+use crate::restore::check::{Check, Checked};
 use crate::step::{Report, Settings, Step, Verified, Verify};
 use crate::verify::{ReadBack, read_back};
 
@@ -71,8 +72,8 @@ pub(crate) async fn carry_out(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Report> {
-    let Prepared { survey, target, opening, decision } = prepared;
-    let work = Work { survey: &survey, opening: &opening, settings, progress, cancel };
+    let Prepared { survey, target, opening, decision, check } = prepared;
+    let work = Work { survey: &survey, opening: &opening, check: check.as_ref(), settings, progress, cancel };
     let outcome = match decision {
         Decision::Done(marker) => {
             let time = marker.point.clone().unwrap_or_default();
@@ -118,6 +119,7 @@ struct Outcome {
 struct Work<'a> {
     survey: &'a Survey,
     opening: &'a Opening,
+    check: Option<&'a Check>,
     settings: &'a Settings,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
@@ -200,7 +202,8 @@ impl Work<'_> {
         let begun = Instant::now();
         let planner =
             Planner::new(settings.plan, self.opening.length).behind(from.offset, self.opening.length);
-        let mut run = Run::new(base, self.route(base), planner, settings.copy, from, self.progress);
+        let keeper = Checked { inner: base, check: self.check };
+        let mut run = Run::new(&keeper, self.route(base), planner, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
         let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());
         drop(run);
@@ -222,6 +225,12 @@ impl Work<'_> {
             }
         };
         self.progress.enter(Phase::Sealing);
+        if let Some(check) = self.check {
+            tokio::select! {
+                checked = check.finish(self.opening.length) => checked?,
+                () = self.cancel.cancelled() => return Err(self.stopped(base, Stop::Cancelled, written).await),
+            }
+        }
         base::check::footer(base, self.survey).await?;
         let verified = self.verify(base, written).await?;
         self.survey.is_as_it_was().await?;

@@ -163,7 +163,7 @@ async fn ended_anywhere_a_restore_goes_on() {
             let faults = stage.world.target.faults();
             let held_up = FaultKind::Stall { lasting: Duration::from_mins(1) };
             let before = faults.fired();
-            faults.add(Fault::new(held_up).on(Call::GetBlob).skip(reads + 3).always());
+            faults.add(Fault::new(held_up).on(Call::GetBlob).skip(reads + 6).always());
             let cancel = CancellationToken::new();
             let end = async {
                 a_moment_after(&faults, before).await;
@@ -288,4 +288,34 @@ async fn an_image_becomes_a_point_and_the_next_one_a_difference() {
         assert!(!report.already_sealed);
         assert_eq!(report.bytes_sent, 4096);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rot_in_a_point_is_not_handed_on_as_a_disk() {
+    let stage = Stage::new().await;
+    let point = stage.points[1].point.point.clone();
+    let account = &stage.world.account;
+    // In data that this point's step wrote, in data of the step before, and where nothing was ever written.
+    for byte in [397 * 1024 + 5, 4 * MIB + 77, 12 * MIB + 3] {
+        assert!(account.flip_bit(CONTAINER, "base", Some(&point), byte, 3));
+        let error = stage.restore(&stage.job(1, "rot.vhd")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Differs, "{byte}: {error}");
+        assert!(error.why().contains(&format!("bytes {}..", byte / 4096 * 4096)), "{error}");
+        assert!(!stage.path("rot.vhd").exists());
+        let blob = BlobJob {
+            from: url(Role::Source, &stage.world.target_url()),
+            which: Which::Named(point.clone()),
+            to: url(Role::Target, &account.container_sas(CONTAINER, "laundered", "rcwdl", HOUR)),
+            differential: false,
+        };
+        let (progress, cancel) = (Progress::default(), CancellationToken::new());
+        let copied =
+            restore_to_blob(&blob, &stage.world.client, &stage.world.settings, &progress, &cancel).await;
+        assert_eq!(copied.unwrap_err().kind(), ErrorKind::Differs);
+        assert!(account.read_blob(CONTAINER, "laundered", None).unwrap().snapshots().is_empty());
+        assert!(account.flip_bit(CONTAINER, "base", Some(&point), byte, 3));
+        account.delete_blob(CONTAINER, "laundered");
+    }
+    stage.restore(&stage.job(1, "rot.vhd")).await.unwrap();
+    stage.assert_file(&stage.path("rot.vhd"), 1);
 }

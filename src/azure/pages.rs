@@ -75,6 +75,18 @@ impl PageBlob {
         self.endpoint.retry().run(|| async { Ok(self.read_once(range, false).await?.frames) }).await
     }
 
+    /// [`Self::read_once`] under the retry layer, compared with the checksum that comes `with_crc`: what was changed on the way
+    /// is read again.
+    pub(crate) async fn read_checked(&self, range: PageRange, with_crc: bool) -> CallResult<Vec<Bytes>> {
+        let attempt = || async {
+            let data = self.read_once(range, with_crc).await?;
+            let sum = Crc64::of(&data.frames.concat());
+            self.compare("Get Blob", range, data.sent_crc, sum)?;
+            Ok(data.frames)
+        };
+        self.endpoint.retry().run(attempt).await
+    }
+
     /// Repeats `attempt`, which makes one call and checks what it brought, under the one retry layer.
     pub(crate) async fn repeat_attempt<T, F>(&self, attempt: impl FnMut() -> F) -> CallResult<T>
     where

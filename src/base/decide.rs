@@ -177,6 +177,15 @@ fn finish_first(marker: &Marker) -> String {
         .from
         .as_ref()
         .map_or_else(String::new, |from| format!(" --previous <SAS URL of the snapshot of {}>", from.time()));
+    if step.to.is_image() {
+        // An image that was changed meanwhile is not there any more.
+        let back = if marker.last_point.is_some() {
+            "give it up: snapferry rollback --target <URL>"
+        } else {
+            "begin anew in its place: --rebase"
+        };
+        return format!("finish that step first, if the image still is what it was; or {back}");
+    }
     let finish = format!(
         "finish that step first: snapferry copy --source <SAS URL of the snapshot of {}>{previous}",
         step.to.time()

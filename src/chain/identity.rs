@@ -47,7 +47,8 @@ impl SnapshotId {
         }
     }
 
-    fn is_image(&self) -> bool {
+    /// Whether it is an image that lay on a machine, and not a snapshot.
+    pub(crate) fn is_image(&self) -> bool {
         self.family.starts_with("file/")
     }
 

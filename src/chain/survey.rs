@@ -306,7 +306,10 @@ async fn footer_of(source: &Snapshot) -> Result<Option<Vec<u8>>> {
     let last = PageRange::new(length - PAGE, length)
         .map_err(|error| Error::new(ErrorKind::SourceUnsuitable, "read the footer", error.to_string()))?;
     let page = match &source.at {
-        Source::Blob { blob, .. } => blob.read(last).await.map_err(|error| denied(blob.resource(), error))?,
+        Source::Blob { blob, sends_crc } => {
+            let read = blob.read_checked(last, *sends_crc).await;
+            read.map_err(|error| denied(blob.resource(), error))?
+        }
         Source::Image(image) => image.read(last).await?,
     };
     let page = page.concat();

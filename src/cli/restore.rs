@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::restore::blob::{BlobJob, restore_to_blob};
 use crate::restore::file::{FileJob, FileReport, restore_to_file};
 use crate::restore::point::Which;
-use crate::step::Settings;
+use crate::step::{Settings, Verify};
 
 pub const HELP: &str = "\
 Where to:
@@ -38,6 +38,7 @@ Examples:
 
 /// From a point to wherever a disk is wanted.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct RestoreArgs {
     /// The base blob: URL with a SAS, or without one to sign in with Entra (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_FROM", hide_env_values = true, value_name = "URL", alias = "target")]
@@ -57,6 +58,9 @@ pub struct RestoreArgs {
     /// Let it take the place of a file or of what a base blob holds
     #[arg(long)]
     pub overwrite: bool,
+    /// Do not hold what is restored against the record of the point: for one that is known to be damaged
+    #[arg(long)]
+    pub unchecked: bool,
     /// Write to a device even if it is mounted or in use
     #[arg(long)]
     pub force: bool,
@@ -98,6 +102,8 @@ pub(super) async fn restore(
     let goal = goal(&args)?;
     let from = settings::resource(Role::Source, &args.from, &args.planning.access)?;
     let settings = settings::copy_settings(&args.planning, &args.copying)?;
+    let verify = if args.unchecked { Verify::None } else { settings.verify };
+    let settings = Settings { verify, ..settings };
     match goal {
         Goal::File(to) => {
             let client = settings::client(&args.planning, !from.is_signed())?;

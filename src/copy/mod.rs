@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::base::lease::Loss;
 use crate::diff::Listing;
+use crate::error::ErrorKind;
 use crate::plan::{Chunk, Planner, Totals};
 use crate::progress::Progress;
 use crate::range::ExtentKind;
@@ -106,6 +107,13 @@ impl Stop {
             }
             Self::Lost(_) | Self::Cancelled => false,
         }
+    }
+}
+
+impl Stop {
+    /// Whether something on this machine ended it, for this reason.
+    pub(crate) fn is_of(&self, kind: ErrorKind) -> bool {
+        matches!(self, Self::Call(CallError { cause: Cause::Local(error), .. }) if error.kind() == kind)
     }
 }
 

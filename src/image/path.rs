@@ -59,6 +59,12 @@ impl ImagePath {
     /// [`ErrorKind::Usage`] when no format follows from the name, [`ErrorKind::NotFound`] when a device is not
     /// there.
     pub fn parse(text: &str, format: Option<Format>) -> Result<Self> {
+        if text.contains("sig=") || text.contains("://") && !text.starts_with("file:///") {
+            // Not shown: it may hold a SAS.
+            return Err(Error::new(ErrorKind::Usage, "use it as an image on this machine", "it is a URL")
+                .next("give a URL as it is, without file: before it"));
+        }
+
         let path = path_in(text)?;
         // By its kind and not by its folder: /dev/shm holds files, and a link elsewhere may lead to a device.
         let kind = std::fs::metadata(path).map(|found| found.file_type());

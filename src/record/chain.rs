@@ -39,6 +39,8 @@ impl Expect {
 /// The records of a point, newest first in name, oldest first when they are laid over each other.
 pub struct Chain {
     layers: Vec<Layer>,
+    /// How many of the newest are of one step: a run that goes on begins a record of its own.
+    parts_of_step: usize,
     /// Whether the oldest began on zeros.
     is_complete: bool,
     length: u64,
@@ -62,11 +64,15 @@ impl Chain {
     pub async fn open(base: &PageBlob, record: &RecordId, length: u64) -> Result<Self> {
         let mut layers = Vec::new();
         let mut next = Some(record.clone());
-        let mut is_complete = false;
+        let (mut is_complete, mut step, mut parts_of_step) = (false, None, 0);
         while let Some(id) = next.take() {
             let blob = blob_of(base, &id)?;
             let mut reader = Reader::new(blob, id);
             let header = header_of(&mut reader).await?;
+            let of_this = (header.from, header.to);
+            if *step.get_or_insert_with(|| of_this.clone()) == of_this && parts_of_step == layers.len() {
+                parts_of_step += 1;
+            }
             match header.basis {
                 Basis::Zeros => is_complete = true,
                 Basis::Record(before) if layers.len() < MOST_RECORDS => next = Some(before),
@@ -78,7 +84,7 @@ impl Chain {
             layers.push(Layer { reader, runs: VecDeque::new(), ended: false, next: 0 });
         }
         layers.reverse();
-        Ok(Self { layers, is_complete, length })
+        Ok(Self { layers, parts_of_step, is_complete, length })
     }
 
     /// Whether every leaf is known.
@@ -98,12 +104,15 @@ impl Chain {
         let unknown = if self.is_complete { Expect::Zeros } else { Expect::Unknown };
         let mut expected = vec![unknown; count];
         let mut written = vec![false; count];
-        let Some((newest, older)) = self.layers.split_last_mut() else { return Ok((expected, written)) };
+        let older = self.layers.len() - self.parts_of_step;
+        let (older, of_this_step) = self.layers.split_at_mut(older);
         for layer in older {
             layer.lay_over(&mut expected, first).await?;
         }
         let mut of_step = vec![Expect::Unknown; count];
-        newest.lay_over(&mut of_step, first).await?;
+        for layer in of_this_step {
+            layer.lay_over(&mut of_step, first).await?;
+        }
         for ((expect, written), of_step) in expected.iter_mut().zip(&mut written).zip(of_step) {
             if of_step != Expect::Unknown {
                 *expect = of_step;

@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::check::Check;
 use super::point::{Found, Which, find};
 use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::{self, Look, points};
 use crate::chain::survey::{Snapshot, survey_points};
 use crate::error::{Error, ErrorKind, Result};
-use crate::prepare::{Prepared, connect_target, decided, opening_of};
+use crate::prepare::{Prepared, connect_target, decided, opening_of, resume_offset};
 use crate::progress::{Phase, Progress};
 use crate::replicate::{carry_out, interrupted_early};
-use crate::step::{Report, Settings};
+use crate::step::{Report, Settings, Verify};
 
 /// A point, and the base blob that shall equal it.
 #[derive(Clone, Debug)]
@@ -74,7 +75,13 @@ async fn prepare(
     let source = snapshot_of(&found.blob, &found.marker);
     let survey = survey_points(source, previous).await?;
     let opening = opening_of(&survey, found.marker.origin.clone(), settings);
-    decided(survey, target, opening, &look)
+    let gaps_are_zeros = survey.previous.is_none();
+    let mut prepared = decided(survey, target, opening, &look)?;
+    if settings.verify != Verify::None {
+        let from = resume_offset(&prepared.decision);
+        prepared.check = Check::open(&found, from, gaps_are_zeros).await?;
+    }
+    Ok(prepared)
 }
 
 /// The base blob that is read, counted on the source's side.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::connect_source;
+use super::check::{Check, Checked};
 use super::point::{Found, Which, find};
 use crate::azure::failure::CallResult;
 use crate::azure::{Against, Client, Resource, Role};
@@ -25,7 +26,7 @@ use crate::plan::Planner;
 use crate::progress::{Phase, Progress};
 use crate::range::{PAGE, PageRange};
 use crate::record::compare::{Held, Recorded, changes};
-use crate::step::Settings;
+use crate::step::{Settings, Verify};
 
 /// A point, and the file that shall hold it.
 #[derive(Clone, Debug)]
@@ -119,7 +120,8 @@ async fn open(job: &FileJob, found: &Found) -> Result<(ImageWriter, Resumed)> {
         overwrite: job.overwrite,
         in_place,
         force: job.force,
-        expected_data: Some(found.marker.checkpoint.counts.bytes_sent),
+        // Of a difference, the rest is in the points before it.
+        expected_data: found.marker.step.from.is_none().then_some(found.marker.checkpoint.counts.bytes_sent),
         state_file: job.state_file.clone(),
     };
     let marker = &found.marker;
@@ -153,21 +155,28 @@ impl Restore<'_> {
         let route = self.route().await?;
         let checkpoint = Checkpoint { offset: from, ..Checkpoint::default() };
         let planner = Planner::new(self.settings.plan, length);
-        let keeper = FileKeeper(self.writer.clone());
+        let check = match self.settings.verify {
+            Verify::None => None,
+            _ => self.uninterrupted(Check::open(&self.found, from, !self.job.differential)).await?,
+        };
+        let files = FileKeeper { writer: self.writer.clone(), notes: !self.job.differential };
+        let keeper = Checked { inner: &files, check: check.as_ref() };
         let mut run = Run::new(&keeper, route, planner, self.settings.copy, checkpoint, self.progress);
-        if self.job.differential {
-            run = run.without_checkpoints();
-        }
         let result = run.to_end(&mut listing, length, self.cancel).await;
         let reached = run.checkpoint();
         drop(run);
         let counts = match result {
-            Ok(copied) => copied.checkpoint.counts,
+            Ok(copied) => {
+                if let Some(check) = &check {
+                    self.uninterrupted(async { Ok(check.finish(length).await?) }).await?;
+                }
+                copied.checkpoint.counts
+            }
             Err(stop) => {
                 if stop.is_distrust() {
                     // What a list said that turned out to be wrong is not gone on from.
                     self.writer.clone().discard().await?;
-                } else if !self.job.differential {
+                } else if !stop.is_of(ErrorKind::Differs) {
                     let _ = keeper.note(reached).await;
                 }
                 return Err(self.explain(stop, reached));
@@ -192,6 +201,13 @@ impl Restore<'_> {
             requests: self.progress.read().source.requests,
             seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    async fn uninterrupted<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.cancel.cancelled() => Err(interrupted()),
+        }
     }
 
     fn resume_offset(&self) -> u64 {
@@ -268,7 +284,11 @@ impl Restore<'_> {
 }
 
 /// A file belongs to the process that locked it: it is not lost to anybody.
-struct FileKeeper(ImageWriter);
+struct FileKeeper {
+    writer: ImageWriter,
+    /// Whether it is written down: a differential restore looks at everything anew.
+    notes: bool,
+}
 
 impl Keeper for FileKeeper {
     fn lost(&self) -> BoxFuture<'_, Loss> {
@@ -283,10 +303,12 @@ impl Keeper for FileKeeper {
 
     fn note(&self, checkpoint: Checkpoint) -> BoxFuture<'_, CallResult<u64>> {
         async move {
-            let noted = self.0.note(&checkpoint.offset.to_string()).await;
-            noted
-                .map(|()| checkpoint.offset)
-                .map_err(|error| local(Role::Target, self.0.path().display(), error))
+            if !self.notes {
+                return Ok(checkpoint.offset);
+            }
+            let noted = self.writer.note(&checkpoint.offset.to_string()).await;
+            let failed = |error| local(Role::Target, self.writer.path().display(), error);
+            noted.map(|()| checkpoint.offset).map_err(failed)
         }
         .boxed()
     }
@@ -303,6 +325,5 @@ fn no_record(found: &Found) -> Error {
 }
 
 fn interrupted() -> Error {
-    Error::new(ErrorKind::Interrupted, "restore the point", "interrupted before the first byte was written")
-        .next("run the same command again")
+    Error::new(ErrorKind::Interrupted, "restore the point", "interrupted").next("run the same command again")
 }

@@ -26,8 +26,9 @@ impl std::str::FromStr for Which {
         match text.trim() {
             "" => Err("a point has a name: latest, a time, or what `snapferry points` shows".to_owned()),
             "latest" => Ok(Self::Latest),
-            // Times as the service writes them name points and snapshots.
+            // Times as the service writes them name points and snapshots, also where the Z at their end was lost.
             text if is_exact(text) => Ok(Self::Named(text.to_owned())),
+            text if is_exact(&format!("{text}Z")) => Ok(Self::Named(format!("{text}Z"))),
             text => Ok(time(text).map_or_else(|| Self::Named(text.to_owned()), Self::AsOf)),
         }
     }
@@ -162,6 +163,7 @@ mod tests {
         assert_eq!(of("monday"), Which::Named("monday".to_owned()));
         let exact = "2026-02-01T00:00:00.1234567Z";
         assert_eq!(of(exact), Which::Named(exact.to_owned()));
+        assert_eq!(of(exact.trim_end_matches('Z')), Which::Named(exact.to_owned()));
         let as_of = |text: &str| Which::AsOf(text.parse().unwrap());
         assert_eq!(of("2026-02-01"), as_of("2026-02-01T23:59:59.999999999Z"));
         assert_eq!(of("2026-02-01T12:00Z"), as_of("2026-02-01T12:00:00Z"));

@@ -122,7 +122,7 @@ impl Verification<'_> {
         let source = self.source(&found).await?;
         let mut records = self.records(&found, source.is_some()).await?;
         if source.is_none() && matches!(records, Records::None) {
-            return Err(nothing_to_compare_with(&found));
+            return Err(nothing_to_compare_with(&found, digest));
         }
         let against = match (&source, &records) {
             (None, _) => Compared::Record,
@@ -358,7 +358,13 @@ pub(crate) async fn reach_source(
     Ok(survey.source.at)
 }
 
-fn nothing_to_compare_with(found: &Found) -> Error {
+fn nothing_to_compare_with(found: &Found, digest: DigestState) -> Error {
+    if digest == DigestState::Damaged {
+        let why = "its metadata is not what was written when it was sealed, and names no record any more";
+        return Error::new(ErrorKind::Corruption, TRIED, why)
+            .on(found.blob.resource())
+            .next("compare it with its source: --source <SAS URL>");
+    }
     let why = "the point has no record, and no source is given to compare it with";
     Error::new(ErrorKind::NotFound, TRIED, why)
         .on(found.blob.resource())

@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Planner;
 use crate::progress::Phase;
 use crate::range::{PAGE, PageRange};
+use crate::restore::check::{Check, Checked};
+use crate::step::Verify;
 
 /// The host of an upload.
 struct Host {
@@ -125,7 +127,12 @@ impl Work<'_> {
             zeros: ZeroRule { shortest_run: settings.zero_run.max(PAGE), trim_edges: true },
             zeros_are_free: true,
         };
-        let keeper = Notes { target: self.target, noted: AtomicU64::new(rest.start()) };
+        let notes = Notes { target: self.target, noted: AtomicU64::new(rest.start()) };
+        let check = match settings.verify {
+            Verify::None => None,
+            _ => self.uninterrupted(Check::open(&self.image.found, rest.start(), true)).await?,
+        };
+        let keeper = Checked { inner: &notes, check: check.as_ref() };
         let options = CopyOptions { checkpoint_every: self.job.note_every, ..settings.copy };
         let start = Checkpoint { offset: rest.start(), ..Checkpoint::default() };
         let planner = Planner::new(settings.plan, rest.end());
@@ -137,7 +144,12 @@ impl Work<'_> {
             *worth = Worth::Pages;
         }
         match result {
-            Ok(copied) => Ok(copied),
+            Ok(copied) => {
+                if let Some(check) = &check {
+                    self.uninterrupted(async { Ok(check.finish(rest.end()).await?) }).await?;
+                }
+                Ok(copied)
+            }
             Err(stop) if stop.is_distrust() => {
                 *worth = Worth::Distrusted;
                 self.distrust(rest.start()).await;
@@ -145,7 +157,7 @@ impl Work<'_> {
             }
             Err(stop) => {
                 let error = self.explain(stop, reached);
-                if reached.offset > keeper.noted.load(Relaxed)
+                if reached.offset > notes.noted.load(Relaxed)
                     && self.keeps(error.kind(), *worth, rest.start() == 0)
                 {
                     let _ = tokio::time::timeout(FAREWELL / 8, keeper.note(reached)).await;
