@@ -3,7 +3,7 @@
 //! No service tells what changed in a file. The record of the last point does: what differs from its checksums is
 //! copied, and the point itself is not read. From there on it is a step like any other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use crate::image::{ImagePath, ImageReader};
 use crate::prepare::{Prepared, connect_target, decided, opening_of};
 use crate::progress::{Phase, Progress};
 use crate::record::compare::Recorded;
-use crate::replicate::{carry_out, interrupted_early};
+use crate::replicate::carry_out;
 use crate::step::{PlanReport, Report, Settings};
 
 /// An image, and the base blob that gets a point of it.
@@ -44,12 +44,7 @@ pub async fn copy_image(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Report> {
-    let started = Instant::now();
-    let prepared = tokio::select! {
-        prepared = prepare(job, client, settings, progress) => prepared?,
-        () = cancel.cancelled() => return Err(interrupted_early()),
-    };
-    carry_out(prepared, started, settings, progress, cancel).await
+    carry_out(prepare(job, client, settings, progress), settings, progress, cancel).await
 }
 
 /// What [`copy_image`] would do. Writes nothing.

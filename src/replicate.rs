@@ -56,22 +56,21 @@ pub async fn replicate(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Report> {
-    let started = Instant::now();
-    let prepared = tokio::select! {
-        prepared = prepare(step, client, settings, progress) => prepared?,
-        () = cancel.cancelled() => return Err(interrupted_early()),
-    };
-    carry_out(prepared, started, settings, progress, cancel).await
+    carry_out(prepare(step, client, settings, progress), settings, progress, cancel).await
 }
 
-/// Does what was prepared.
+/// Does what `preparing` comes to.
 pub(crate) async fn carry_out(
-    prepared: Prepared,
-    started: Instant,
+    preparing: impl Future<Output = Result<Prepared>>,
     settings: &Settings,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Report> {
+    let started = Instant::now();
+    let prepared = tokio::select! {
+        prepared = preparing => prepared?,
+        () = cancel.cancelled() => return Err(interrupted_early()),
+    };
     let Prepared { survey, target, opening, decision, check } = prepared;
     let work = Work { survey: &survey, opening: &opening, check: check.as_ref(), settings, progress, cancel };
     let outcome = match decision {
@@ -334,7 +333,7 @@ fn is_fenced(stop: &Stop) -> bool {
     }
 }
 
-pub(crate) fn interrupted_early() -> Error {
+fn interrupted_early() -> Error {
     Error::new(ErrorKind::Interrupted, "begin the step", "interrupted before the first byte was copied")
         .next("run the same command again")
 }

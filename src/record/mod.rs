@@ -14,8 +14,8 @@
 //! record leads to. So the record of a *point* is the chain of the records of its steps, the newest word on each leaf.
 //!
 //! **Consistency.** A checkpoint never leads its record: first the record's blocks, then the marker that names how much of
-//! it belongs to the checkpoint. A run that goes on takes over exactly that much, into a record of its own name (its
-//! generation), so that nothing of a writer that was overtaken lands in it.
+//! it belongs to the checkpoint. A run that goes on begins a record of its own name (its generation) on exactly that much, so
+//! that nothing of a writer that was overtaken lands in it.
 //!
 //! **Digest.** The metadata of a point carries a SHA-256 over all that snapferry wrote there, the SHA-256 of its record
 //! and the digest of the point before it.

@@ -3,7 +3,6 @@
 //! The new base blob is sealed as a point of the *disk's* snapshot, so that later differences of the disk go on from it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use crate::chain::survey::{Snapshot, survey_points};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prepare::{Prepared, connect_target, decided, opening_of, resume_offset};
 use crate::progress::{Phase, Progress};
-use crate::replicate::{carry_out, interrupted_early};
+use crate::replicate::carry_out;
 use crate::step::{Report, Settings, Verify};
 
 /// A point, and the base blob that shall equal it.
@@ -43,12 +42,7 @@ pub async fn restore_to_blob(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Report> {
-    let started = Instant::now();
-    let prepared = tokio::select! {
-        prepared = prepare(job, client, settings, progress) => prepared?,
-        () = cancel.cancelled() => return Err(interrupted_early()),
-    };
-    carry_out(prepared, started, settings, progress, cancel).await
+    carry_out(prepare(job, client, settings, progress), settings, progress, cancel).await
 }
 
 async fn prepare(

@@ -14,7 +14,7 @@ use crate::copy::chunk::local;
 use crate::copy::frontier::{Checkpoint, Written};
 use crate::copy::keeper::{Backlog, Keeper};
 use crate::error::{Error, ErrorKind, Result};
-use crate::leaf::{LEAF, Sums, leaf_of, range_of};
+use crate::leaf::{Sums, leaf_of, range_of};
 use crate::range::PageRange;
 use crate::record::{Chain, digest};
 
@@ -30,8 +30,15 @@ pub(crate) struct Check {
     length: u64,
     /// Whether what does not pass must be zeros.
     gaps_are_zeros: bool,
-    passed: Mutex<Vec<(PageRange, Sums)>>,
+    waiting: Mutex<Waiting>,
     state: tokio::sync::Mutex<State>,
+}
+
+/// What passed and was not looked at yet.
+#[derive(Default)]
+struct Waiting {
+    ranges: Vec<(PageRange, Sums)>,
+    leaves: usize,
 }
 
 struct State {
@@ -79,7 +86,7 @@ impl Check {
             on: found.blob.resource().to_string(),
             length: found.marker.length,
             gaps_are_zeros,
-            passed: Mutex::default(),
+            waiting: Mutex::default(),
             state: tokio::sync::Mutex::new(State { chain: Some(chain), next: from }),
         }))
     }
@@ -95,10 +102,14 @@ impl Check {
         }
     }
 
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn catch_up(&self) -> CallResult<()> {
-        let passed = std::mem::take(&mut *self.passed.lock().unwrap_or_else(PoisonError::into_inner));
+        let passed = std::mem::take(&mut *self.waiting());
         let mut state = self.state.lock().await;
-        for (range, sums) in passed {
+        for (range, sums) in passed.ranges {
             self.check_gap(&mut state, range.start()).await?;
             self.check(&mut state, range, &sums).await?;
             state.next = range.end();
@@ -179,17 +190,15 @@ impl Keeper for Checked<'_> {
     fn passed(&self, written: &Written) {
         self.inner.passed(written);
         if let Some(check) = self.check {
-            let passed = (written.range, written.sums.clone());
-            check.passed.lock().unwrap_or_else(PoisonError::into_inner).push(passed);
+            let mut waiting = check.waiting();
+            // A run of zeros takes no memory, however long it is.
+            waiting.leaves += if let Sums::Leaves(sums) = &written.sums { sums.len() } else { 1 };
+            waiting.ranges.push((written.range, written.sums.clone()));
         }
     }
 
     fn backlog(&self) -> Backlog {
-        let waiting = self.check.map_or(0, |check| {
-            let passed = check.passed.lock().unwrap_or_else(PoisonError::into_inner);
-            passed.iter().map(|(range, _)| (range.len() / LEAF).min(1024)).sum::<u64>()
-        });
-        let ours = match usize::try_from(waiting).unwrap_or(usize::MAX) {
+        let ours = match self.check.map_or(0, |check| check.waiting().leaves) {
             waiting if waiting >= FULL => Backlog::Full,
             waiting if waiting >= DUE => Backlog::Due,
             _ => Backlog::None,
