@@ -257,7 +257,7 @@ async fn a_run_that_goes_on_begins_its_record_with_nothing_in_memory() {
     assert_eq!(new.backlog(), Backlog::None);
     let whole = new.upload(new.finish()).await.unwrap().unwrap();
     assert!(whole.bytes < 4096, "{whole:?}");
-    let mut chain = Chain::open(&base, &whole, 1 << 40).await.unwrap();
+    let mut chain = Chain::open(&base, &whole).await.unwrap();
     assert!(chain.is_complete());
     let mut random = fastrand::Rng::with_seed(1);
     let first = chain.window(PageRange::new(0, 4 << 20).unwrap()).await.unwrap();

@@ -102,18 +102,8 @@ async fn a_restore_to_a_blob_and_one_in_place_are_killed_and_go_on() {
         let name = format!("other-{number}");
         let to = world.account.container_sas(CONTAINER, &name, "rcwdl", HOUR);
         let command = || {
-            let mut command = snapferry();
-            command.args([
-                "restore",
-                "--chunk-size",
-                "256KiB",
-                "--concurrency",
-                "4",
-                "--checkpoint-every",
-                "10ms",
-            ]);
-            command.args(["--break-lease", "--output", "json"]);
-            command.env("SNAPFERRY_FROM", world.target_url()).env("SNAPFERRY_TO", &to);
+            let mut command = restore(&world, &to);
+            command.arg("--break-lease");
             command
         };
         assert!(kill_after(&world, command(), Call::GetBlob, requests).await);

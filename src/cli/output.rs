@@ -39,6 +39,16 @@ impl Output {
         }
     }
 
+    /// Writes a result that was found although it speaks against what was looked at: the error stands in it, and is told.
+    pub(super) fn verdict(self, report: &impl Serialize, text: &str, error: Option<Error>) -> Result<()> {
+        let mut document = json!(report);
+        if let Some(error) = &error {
+            document["error"] = error_value(error);
+        }
+        self.result(&document, text)?;
+        error.map_or(Ok(()), Err)
+    }
+
     /// Writes the result of one round of many: a document on one line.
     pub(super) fn round(self, document: &impl Serialize, text: &str) -> Result<()> {
         RESULT_IS_WRITTEN.store(true, Relaxed);

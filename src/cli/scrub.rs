@@ -1,11 +1,10 @@
 //! `snapferry scrub`.
 
 use jiff::Timestamp;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::options::PlanningArgs;
-use super::output::{Output, error_value, size};
+use super::output::{Output, size};
 use super::{progress, settings};
 use crate::azure::{Destination, PlainHttp};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,13 +56,7 @@ pub(super) async fn scrub(args: Box<ScrubArgs>, output: Output, cancel: &Cancell
     let counters = Progress::default();
     let work = scrub::scrub(&job, &client, &settings, &counters, cancel);
     let report = progress::show(&counters, output.progress, work).await?;
-    let error = report.error();
-    let mut document = json!(report);
-    if let Some(error) = &error {
-        document["error"] = error_value(error);
-    }
-    output.result(&document, &describe(&report))?;
-    error.map_or(Ok(()), Err)
+    output.verdict(&report, &describe(&report), report.error())
 }
 
 fn describe(report: &ScrubReport) -> String {

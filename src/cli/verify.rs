@@ -1,10 +1,9 @@
 //! `snapferry verify`.
 
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::options::PlanningArgs;
-use super::output::{Output, error_value, size};
+use super::output::{Output, size};
 use super::{progress, settings};
 use crate::azure::{Resource, Role};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,13 +85,7 @@ pub(super) async fn verify(args: Box<VerifyArgs>, output: Output, cancel: &Cance
     let counters = Progress::default();
     let work = verify::verify(&job, &client, &settings, &counters, cancel);
     let report = progress::show(&counters, output.progress, work).await?;
-    let error = report.error();
-    let mut document = json!(report);
-    if let Some(error) = &error {
-        document["error"] = error_value(error);
-    }
-    output.result(&document, &describe(&report))?;
-    error.map_or(Ok(()), Err)
+    output.verdict(&report, &describe(&report), report.error())
 }
 
 fn job(args: &VerifyArgs) -> Result<VerifyJob> {

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use crate::azure::crc64::Crc64;
 use crate::azure::{BlockBlob, PageBlob};
 use crate::error::{Error, ErrorKind, Result};
-use crate::leaf::{LEAF, Sums, leaf_of, range_of};
+use crate::leaf::{LEAF, Sums, leaf_of};
 use crate::range::PageRange;
 
 /// Records that one point may lead back to: more is a circle, or a chain that nobody would read.
@@ -43,7 +43,6 @@ pub struct Chain {
     parts_of_step: usize,
     /// Whether the oldest began on zeros.
     is_complete: bool,
-    length: u64,
 }
 
 /// One record while it is read.
@@ -61,7 +60,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`ErrorKind::Corruption`] when one of them is missing or damaged.
-    pub async fn open(base: &PageBlob, record: &RecordId, length: u64) -> Result<Self> {
+    pub async fn open(base: &PageBlob, record: &RecordId) -> Result<Self> {
         let mut layers = Vec::new();
         let mut next = Some(record.clone());
         let (mut is_complete, mut step, mut parts_of_step) = (false, None, 0);
@@ -84,7 +83,7 @@ impl Chain {
             layers.push(Layer { reader, runs: VecDeque::new(), ended: false, next: 0 });
         }
         layers.reverse();
-        Ok(Self { layers, parts_of_step, is_complete, length })
+        Ok(Self { layers, parts_of_step, is_complete })
     }
 
     /// Whether every leaf is known.
@@ -131,13 +130,6 @@ impl Chain {
             }
         }
         Ok(())
-    }
-
-    /// Leaf by leaf: where it lies, and what it must be.
-    pub fn leaves(&self, window: PageRange) -> impl Iterator<Item = PageRange> + use<> {
-        let length = self.length;
-        (leaf_of(window.start())..window.end().div_ceil(LEAF))
-            .filter_map(move |number| range_of(number, length))
     }
 }
 

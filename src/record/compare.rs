@@ -66,7 +66,7 @@ async fn list(held: &Held, from: u64, length: u64, feed: &Feed) -> CallResult<()
 
 async fn compare(held: &Held, point: &Recorded, from: u64, length: u64, feed: &Feed) -> CallResult<()> {
     let failed = |error| local(Role::Target, point.base.resource(), error);
-    let mut chain = Chain::open(&point.base, &point.record, point.length).await.map_err(failed)?;
+    let mut chain = Chain::open(&point.base, &point.record).await.map_err(failed)?;
     let mut ahead = windows(from, length, WINDOW);
     let mut reading = FuturesOrdered::new();
     loop {

@@ -61,7 +61,7 @@ pub(super) async fn prove(
             .on(blob.resource())
             .next("give the source: --source <SAS URL>"));
     };
-    let mut chain = Chain::open(blob, record, newest.marker.length).await?;
+    let mut chain = Chain::open(blob, record).await?;
     let mut proven = Vec::new();
     for chunk in chunks {
         if chunk.end() > length {

@@ -241,7 +241,7 @@ impl Repair<'_> {
             .on(blob.resource())
             .next("give the SAS URL of its source: --source <SAS URL>"));
         };
-        match Chain::open(blob, record, newest.marker.length).await {
+        match Chain::open(blob, record).await {
             Ok(chain) => Ok(Records::Known(Box::new(chain))),
             Err(error) if error.kind() == ErrorKind::Corruption && (has_source || self.job.trust_point) => {
                 Ok(Records::Damaged(error))

@@ -71,7 +71,7 @@ impl Check {
             tracing::warn!("the point has no record: what is restored is checked on its way only");
             return Ok(None);
         };
-        let chain = match Chain::open(&found.base, record, found.marker.length).await {
+        let chain = match Chain::open(&found.base, record).await {
             Ok(chain) => chain,
             Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::PermissionMissing) => {
                 tracing::warn!(

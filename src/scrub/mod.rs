@@ -303,7 +303,7 @@ impl Run<'_> {
         let Some(base) = self.anchor.neighbour(&point.blob)? else { return Ok(None) };
         let Some(record) = marker.record.filter(|_| marker.length == point.length) else { return Ok(None) };
         let blob = base.at_snapshot(&point.time)?;
-        match Chain::open(&base, &record, point.length).await {
+        match Chain::open(&base, &record).await {
             Ok(chain) => Ok(Some((blob, Records::Known(Box::new(chain))))),
             Err(error) if error.kind() == ErrorKind::Corruption => Ok(Some((blob, Records::Damaged(error)))),
             Err(error) => Err(error),

@@ -233,7 +233,7 @@ impl Verification<'_> {
             }
             return Ok(Records::None);
         };
-        match Chain::open(&found.base, record, found.marker.length).await {
+        match Chain::open(&found.base, record).await {
             Ok(chain) => Ok(Records::Known(Box::new(chain))),
             Err(error) if wants_outside => Err(error),
             Err(error) if error.kind() == ErrorKind::Corruption => Ok(Records::Damaged(error)),
