@@ -69,6 +69,7 @@ pub mod image;
 pub mod ingest;
 pub mod leaf;
 pub mod managed;
+pub mod measure;
 pub mod plan;
 mod prepare;
 pub mod price;
