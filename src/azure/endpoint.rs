@@ -298,12 +298,14 @@ impl Endpoint {
         Ok(response)
     }
 
-    /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.
+    /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in. `look` sees each of
+    /// them while it is fresh.
     pub(crate) async fn read_frames(
         &self,
         call: &'static str,
         response: reqwest::Response,
         expected: u64,
+        look: &mut (dyn FnMut(&[u8]) + Send),
     ) -> CallResult<Vec<Bytes>> {
         let reading = async {
             let mut frames = Vec::new();
@@ -314,6 +316,7 @@ impl Endpoint {
                 if length > expected {
                     break;
                 }
+                look(&frame);
                 frames.push(frame);
             }
             if length == expected {

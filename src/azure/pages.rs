@@ -37,6 +37,16 @@ impl PageBlob {
     /// Get Blob of `range`, one attempt. With `want_crc` the service is asked for the range's CRC-64; a service
     /// that does not know the option refuses with 400.
     pub async fn read_once(&self, range: PageRange, want_crc: bool) -> CallResult<ChunkData> {
+        self.read_looking(range, want_crc, &mut |_| ()).await
+    }
+
+    /// The same; `look` sees each frame as it comes.
+    pub(crate) async fn read_looking(
+        &self,
+        range: PageRange,
+        want_crc: bool,
+        look: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> CallResult<ChunkData> {
         const CALL: &str = "Get Blob";
         let mut headers = vec![("x-ms-range", range.header().into())];
         if want_crc {
@@ -66,7 +76,7 @@ impl PageBlob {
             Some(sent) => sent,
             None => None,
         };
-        let frames = self.endpoint.read_frames(CALL, response, range.len()).await?;
+        let frames = self.endpoint.read_frames(CALL, response, range.len(), look).await?;
         Ok(ChunkData { frames, sent_crc })
     }
 
