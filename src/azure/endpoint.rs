@@ -17,7 +17,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::failure::{CallError, CallResult, Cause};
-use super::meter::Meter;
+use super::meter::{Meter, Moving};
 use super::pace::Pace;
 use super::reply::ServiceReply;
 use super::resource::Resource;
@@ -135,6 +135,13 @@ pub(crate) struct Request {
     pub(crate) reply_bytes: u64,
 }
 
+impl Request {
+    /// Bytes of its body.
+    fn length(&self) -> u64 {
+        self.body.iter().map(|frame| frame.len() as u64).sum()
+    }
+}
+
 /// A header value that may be a secret.
 pub(crate) enum Secretive {
     Plain(String),
@@ -241,6 +248,24 @@ impl Endpoint {
 
     /// Makes one attempt and hands back a reply of success, its body unread.
     pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
+        self.wait_for_turn(request).await;
+        self.send_in_turn(request).await
+    }
+
+    /// The same for a request that moves data: how long it takes, from here on, counts.
+    pub(crate) async fn send_moving(&self, request: &Request) -> CallResult<(reqwest::Response, Moving<'_>)> {
+        self.wait_for_turn(request).await;
+        let moving = self.meter.begin_move();
+        Ok((self.send_in_turn(request).await?, moving))
+    }
+
+    async fn wait_for_turn(&self, request: &Request) {
+        let _shown = self.pace.is_capped().then(|| self.meter.wait_for_cap());
+        self.pace.admit(request.length().max(request.reply_bytes)).await;
+    }
+
+    /// First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
+    async fn send_in_turn(&self, request: &Request) -> CallResult<reqwest::Response> {
         let call = request.call;
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
@@ -252,9 +277,6 @@ impl Endpoint {
             value.set_sensitive(secret);
             headers.insert(HeaderName::from_static(name), value);
         }
-        let length: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
-        // First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
-        self.pace.admit(length.max(request.reply_bytes)).await;
         let outgoing = Outgoing {
             method: request.method.clone(),
             url: self.url(self.resource.address(), &request.query),

@@ -109,13 +109,13 @@ impl CallError {
 
     /// Whether the service says that it has too much to do, or shows it by not answering.
     pub fn is_congestion(&self) -> bool {
-        match &self.cause {
-            Cause::Service(reply) => {
-                reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut"
-            }
-            Cause::Broken(_) => true,
-            _ => false,
-        }
+        matches!(self.cause, Cause::Broken(_)) || self.is_refusal_for_load()
+    }
+
+    /// Whether the service says that it has too much to do.
+    pub fn is_refusal_for_load(&self) -> bool {
+        let Cause::Service(reply) = &self.cause else { return false };
+        reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut"
     }
 
     /// Whether the service refuses the SAS as such: it ended or was revoked. A HEAD has no code.

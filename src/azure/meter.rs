@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::failure::CallError;
+use crate::measure::times::{Occupancy, Stay, Times, Work};
 
 /// Counters of one side. All grow only.
 #[derive(Default)]
@@ -13,11 +14,20 @@ pub struct Meter {
     requests: AtomicU64,
     retries: AtomicU64,
     congested: AtomicU64,
+    refused: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Whether any reply ever came.
     answered: AtomicBool,
     waits: Mutex<Waits>,
+    /// Calls that wait for the user's cap.
+    capped: Occupancy,
+    /// Requests that move data, from the first byte sent to the last byte received.
+    moving: Occupancy,
+    /// Ranged reads that succeeded.
+    pub(crate) reads: Times,
+    /// Page writes that succeeded.
+    pub(crate) writes: Times,
 }
 
 #[derive(Default)]
@@ -27,7 +37,7 @@ struct Waits {
 }
 
 /// What a meter showed at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Requests sent, every attempt counted.
     pub requests: u64,
@@ -35,10 +45,18 @@ pub struct Reading {
     pub retries: u64,
     /// Of those, the ones after which the service needs less load: throttled, timed out, unanswered.
     pub congested: u64,
+    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`.
+    pub refused: u64,
     /// Bytes of reply bodies.
     pub bytes_in: u64,
     /// Bytes of request bodies.
     pub bytes_out: u64,
+    /// Seconds that calls waited for the user's cap, all calls added up.
+    pub capped: f64,
+    /// Seconds that requests which move data were under way, all requests added up.
+    pub moving: f64,
+    /// Requests which moved data and succeeded.
+    pub moved: Work,
 }
 
 impl Meter {
@@ -50,6 +68,10 @@ impl Meter {
             congested: self.congested.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            capped: self.capped.seconds(),
+            moving: self.moving.seconds(),
+            moved: self.reads.work() + self.writes.work(),
         }
     }
 
@@ -78,6 +100,23 @@ impl Meter {
         self.bytes_in.fetch_add(body, Relaxed);
     }
 
+    /// An attempt failed, whether it is made again or not.
+    pub(crate) fn failed(&self, error: &CallError) {
+        if error.is_refusal_for_load() {
+            self.refused.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A call waits for the user's cap until the result is dropped.
+    pub(crate) fn wait_for_cap(&self) -> Stay<'_> {
+        self.capped.enter()
+    }
+
+    /// A request that moves data is on its way.
+    pub(crate) fn begin_move(&self) -> Moving<'_> {
+        Moving { meter: self, begun: Instant::now(), _stay: self.moving.enter() }
+    }
+
     pub(crate) fn retried(&self, error: &CallError) {
         self.retries.fetch_add(1, Relaxed);
         if error.is_congestion() {
@@ -102,6 +141,25 @@ impl Meter {
         waits.next += 1;
         waits.open.insert(key, (reason, Instant::now() + wait));
         Waiting { meter: self, key }
+    }
+}
+
+/// A request that moves data, while it is on its way.
+pub(crate) struct Moving<'a> {
+    meter: &'a Meter,
+    begun: Instant,
+    _stay: Stay<'a>,
+}
+
+impl Moving<'_> {
+    /// It was a ranged read, and all of its bytes are here.
+    pub(crate) fn was_read(self, bytes: u64) {
+        self.meter.reads.record(bytes, self.begun.elapsed());
+    }
+
+    /// It was a page write, and it is acknowledged.
+    pub(crate) fn was_write(self, bytes: u64) {
+        self.meter.writes.record(bytes, self.begun.elapsed());
     }
 }
 

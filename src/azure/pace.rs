@@ -57,6 +57,11 @@ impl Pace {
         Self { pages, requests }
     }
 
+    /// Whether anything may have to wait here.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.pages.is_some() || self.requests.is_some()
+    }
+
     /// Counts a request that does not wait for its turn.
     pub(crate) fn count_request(&self) {
         if let Some(requests) = &self.requests {

@@ -108,6 +108,7 @@ impl Retry<'_> {
                 Err(error) => error,
             };
             error.attempts = attempts;
+            self.meter.failed(&error);
             error.may_be_done |= may_be_done;
             may_be_done |= error.outcome_is_unknown();
             if error.refuses_sas() && refused < MOST_REFUSED && self.sas.iter().any(Sas::is_renewable) {

@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::measure::hold::Hold;
+
 const SHRINK: f64 = 0.65;
 /// Chunks to begin with.
 const FIRST: f64 = 4.0;
@@ -51,6 +53,17 @@ impl Window {
     pub fn has_room(&self, bytes: u64) -> bool {
         self.chunks == 0
             || ((self.chunks as f64) < self.limit.floor() && self.bytes + bytes <= self.most_bytes)
+    }
+
+    /// What keeps a chunk that takes `bytes` of memory from starting; `None` when it may.
+    pub(crate) fn hold(&self, bytes: u64) -> Option<Hold> {
+        if self.has_room(bytes) {
+            return None;
+        }
+        if self.bytes + bytes > self.most_bytes {
+            return Some(Hold::Memory);
+        }
+        Some(if self.limit < self.most_chunks { Hold::Learned } else { Hold::Concurrency })
     }
 
     /// A chunk starts.
@@ -113,6 +126,22 @@ mod tests {
         assert!(window.has_room(40) && !window.has_room(41));
         window.leave(60, QUICK, Instant::now());
         assert_eq!(window.chunks(), 0);
+    }
+
+    #[test]
+    fn it_says_what_it_is_full_of() {
+        let mut window = Window::new(5, 100, CALL);
+        assert_eq!(window.hold(1000), None);
+        window.enter(60);
+        assert_eq!((window.hold(40), window.hold(41)), (None, Some(Hold::Memory)));
+        for _ in 0..3 {
+            window.enter(1);
+        }
+        assert_eq!(window.hold(1), Some(Hold::Learned));
+        window.leave(1, QUICK, Instant::now());
+        window.enter(1);
+        window.enter(1);
+        assert_eq!(window.hold(1), Some(Hold::Concurrency));
     }
 
     fn pass(window: &mut Window, chunks: usize, elapsed: Duration, now: Instant) {
