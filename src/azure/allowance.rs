@@ -27,25 +27,119 @@ const FIRST_OUTCOMES: u32 = 30;
 /// How long refusals are looked at before the rate falls.
 const LOOK: Duration = Duration::from_millis(300);
 /// Outcomes that a fall rests on, unless they come slowly.
-const OUTCOMES: u32 = 10;
+const OUTCOMES: u32 = 16;
+/// As many are enough where most of them are refused.
+const PLAIN: u32 = 4;
 /// The longest look.
 const LONGEST_LOOK: Duration = Duration::from_secs(3);
 /// The smallest fall and the largest.
-const FALL: (f64, f64) = (0.005, 0.8);
+const FALL: (f64, f64) = (0.02, 0.8);
 /// Without refusals for this long, the rate rises: near the best that was ever given, and below it.
-const QUIET: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(3));
+const QUIET: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(3));
 /// Near the best means at least this part of it.
 const NEAR: f64 = 0.9;
-/// Between two rises, besides at least one outcome of each.
+/// What is left of the best each time that more than the present rate is refused.
+const FORGET: f64 = 0.93;
+/// Between two rises, besides at least so many outcomes of each: near the best, and below it.
+const RISE_OUTCOMES: u32 = 15;
+const BOLD_OUTCOMES: u32 = 4;
 const RISE_EVERY: Duration = Duration::from_millis(500);
 /// One rise after the other.
-const RISES: [f64; 7] = [1.005, 1.01, 1.03, 1.1, 1.3, 1.5, 1.5];
-/// Where the rises begin below the best.
-const BOLD: usize = 3;
+const RISES: [f64; 9] = [1.005, 1.01, 1.01, 1.02, 1.02, 1.03, 1.05, 1.1, 1.2];
+/// The same below the best.
+const BOLD_RISES: [f64; 4] = [1.1, 1.3, 1.5, 1.5];
+
+/// What may leave for one blob.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    requests: Bound,
+    bytes: Bound,
+}
+
+/// A request whose turn it is, or will be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    bytes: f64,
+    of_requests: Ticket,
+    of_bytes: Ticket,
+}
+
+/// What was learned of a blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learned {
+    /// Bytes a second, once some were refused.
+    pub bytes_per_second: Option<f64>,
+    /// Requests a second, once some were refused.
+    pub requests_per_second: Option<f64>,
+}
+
+/// What a refusal was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scarce {
+    Requests,
+    Bytes,
+}
+
+impl Scarce {
+    /// What a refusal of a request with `bytes` of body is about: as the service says ("Operations per second is over…",
+    /// "Ingress is over…"), otherwise as the size suggests. The documented targets of a page blob, 60 MiB/s and 500
+    /// requests/s, meet at 123 KiB.
+    pub(super) fn of(message: &str, bytes: u64) -> Self {
+        const BREAK_EVEN: u64 = (60 << 20) / 500;
+        if message.contains("Operations per second") {
+            Self::Requests
+        } else if message.contains("gress is over") || bytes >= BREAK_EVEN {
+            Self::Bytes
+        } else {
+            Self::Requests
+        }
+    }
+}
+
+impl Allowance {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { requests: Bound::new(now), bytes: Bound::new(now) }
+    }
+
+    /// When the next request may leave. Asked again after a wait: the rates may have changed.
+    pub(super) fn opens(&self) -> Instant {
+        self.requests.opens().max(self.bytes.opens())
+    }
+
+    /// A request with `bytes` of body leaves. `has_waited` says whether it had to wait for that.
+    pub(super) fn leave(&mut self, bytes: u64, has_waited: bool, now: Instant) -> Turn {
+        let bytes = bytes as f64;
+        // What holds back is whichever opened later.
+        let by_requests = self.requests.opens() >= self.bytes.opens();
+        Turn {
+            bytes,
+            of_requests: self.requests.leave(1.0, has_waited && by_requests, now),
+            of_bytes: self.bytes.leave(bytes, has_waited && !by_requests, now),
+        }
+    }
+
+    /// It was not refused.
+    pub(super) fn passed(&mut self, turn: Turn, now: Instant) {
+        self.requests.passed(turn.of_requests, 1.0, now);
+        self.bytes.passed(turn.of_bytes, turn.bytes, now);
+    }
+
+    /// It was refused for load.
+    pub(super) fn refused(&mut self, turn: Turn, scarce: Scarce, now: Instant) {
+        match scarce {
+            Scarce::Requests => self.requests.refused(turn.of_requests, 1.0, now),
+            Scarce::Bytes => self.bytes.refused(turn.of_bytes, turn.bytes, now),
+        }
+    }
+
+    pub(super) fn learned(&self) -> Learned {
+        Learned { bytes_per_second: self.bytes.rate, requests_per_second: self.requests.rate }
+    }
+}
 
 /// The learned limit of one scarce thing.
 #[derive(Debug)]
-pub(super) struct Bound {
+struct Bound {
     /// Amount a second; `None` until something was refused.
     rate: Option<f64>,
     /// When the next one may leave.
@@ -61,6 +155,8 @@ pub(super) struct Bound {
     /// Not before this time does the rate rise.
     quiet_until: Instant,
     rises: usize,
+    /// The rate before the last rise.
+    proven: f64,
 }
 
 /// What happened at the present rate.
@@ -80,10 +176,10 @@ struct Seen {
 
 /// Tells at which rate a request left.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket(u32);
+struct Ticket(u32);
 
 impl Bound {
-    pub(super) fn new(now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             rate: None,
             free_at: now,
@@ -94,30 +190,27 @@ impl Bound {
             seen: Seen::default(),
             quiet_until: now,
             rises: 0,
+            proven: 0.0,
         }
     }
 
-    /// The learned rate, in amount a second.
-    pub(super) fn rate(&self) -> Option<f64> {
-        self.rate
+    /// When the next one may leave.
+    fn opens(&self) -> Instant {
+        self.free_at.checked_sub(SLACK).unwrap_or(self.free_at)
     }
 
-    /// Takes a place for `amount`, and says when that may leave.
-    pub(super) fn reserve(&mut self, amount: f64, now: Instant) -> (Instant, Ticket) {
-        let ticket = Ticket(self.epoch);
+    fn leave(&mut self, amount: f64, was_held: bool, now: Instant) -> Ticket {
         self.seen.admitted += 1;
-        let Some(rate) = self.rate else { return (now, ticket) };
-        let earliest = now.checked_sub(SLACK).unwrap_or(now);
-        let leaves = self.free_at.max(earliest);
-        self.free_at = leaves + Duration::from_secs_f64((amount / rate).min(3600.0));
-        if leaves > now {
-            self.seen.held += 1;
+        self.seen.held += u32::from(was_held);
+        if let Some(rate) = self.rate {
+            let earliest = now.checked_sub(SLACK).unwrap_or(now);
+            self.free_at = self.free_at.max(earliest) + Duration::from_secs_f64((amount / rate).min(3600.0));
         }
-        (leaves.max(now), ticket)
+        Ticket(self.epoch)
     }
 
     /// What left with `ticket` came through.
-    pub(super) fn passed(&mut self, ticket: Ticket, amount: f64, now: Instant) {
+    fn passed(&mut self, ticket: Ticket, amount: f64, now: Instant) {
         if ticket.0 >= self.since {
             self.seen.fresh += u32::from(ticket.0 == self.epoch);
             if self.seen.first_refusal.is_some() {
@@ -129,7 +222,7 @@ impl Bound {
     }
 
     /// What left with `ticket` was refused because of this bound.
-    pub(super) fn refused(&mut self, ticket: Ticket, amount: f64, now: Instant) {
+    fn refused(&mut self, ticket: Ticket, amount: f64, now: Instant) {
         if ticket.0 >= self.since {
             // The first one only says that something is the matter: counted, it would weigh too much.
             if self.seen.first_refusal.is_some() {
@@ -148,43 +241,62 @@ impl Bound {
             None => {
                 let enough = looked >= FIRST_LOOK && self.seen.outcomes >= FIRST_OUTCOMES;
                 if (enough || looked >= LONGEST_LOOK) && self.seen.passed > 0.0 {
-                    self.fall_to(self.seen.passed / looked.as_secs_f64(), now);
+                    let part = self.seen.refused / (self.seen.passed + self.seen.refused);
+                    if part >= FALL.0 {
+                        self.fall_to(self.seen.passed / looked.as_secs_f64(), now);
+                    } else {
+                        // A refusal now and then has other reasons than a limit.
+                        self.seen = Seen::default();
+                    }
                 }
             }
+            // Asked for again below the best, and not given: one refusal is answer enough.
+            Some(rate) if self.rises > 0 && rate < NEAR * self.best => {
+                self.fall_to(self.proven.min(rate), now)
+            }
             Some(rate) => {
+                let all = self.seen.passed + self.seen.refused;
+                let part = if all > 0.0 { self.seen.refused / all } else { 0.0 };
                 let enough = looked >= LOOK && self.seen.outcomes >= OUTCOMES;
-                if enough || looked >= LONGEST_LOOK {
-                    let all = self.seen.passed + self.seen.refused;
-                    let part = if all > 0.0 { self.seen.refused / all } else { 0.0 };
-                    self.fall_to(rate * (1.0 - part.clamp(FALL.0, FALL.1)), now);
+                let is_plain = self.seen.outcomes >= PLAIN && part > 0.5;
+                if enough || is_plain || looked >= LONGEST_LOOK {
+                    let part = part.clamp(FALL.0, FALL.1);
+                    self.fall_to(rate * (1.0 - part), now);
                 }
             }
         }
     }
 
     fn fall_to(&mut self, rate: f64, now: Instant) {
+        if self.rises > 0 && rate < NEAR * self.best {
+            // It was asked for again, and not given.
+            self.best *= FORGET;
+        }
         self.best = self.best.max(rate);
         let quiet = if rate >= NEAR * self.best { QUIET.0 } else { QUIET.1 };
         self.quiet_until = now + quiet;
         self.rises = 0;
         self.begin(rate, now);
         self.since = self.epoch;
-        // What queued up for places at the old rate does not hold the new one back.
-        self.free_at = self.free_at.min(now + Duration::from_secs(1));
     }
 
     fn consider_rise(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
         let is_what_holds = self.seen.held * 2 > self.seen.admitted;
         let is_time = now >= self.quiet_until && now.saturating_duration_since(self.begun) >= RISE_EVERY;
-        if !is_time || !is_what_holds || self.seen.fresh == 0 {
+        let is_below = rate < NEAR * self.best;
+        let enough = if is_below { BOLD_OUTCOMES } else { RISE_OUTCOMES };
+        if !is_time || !is_what_holds || self.seen.fresh < enough {
             return;
         }
-        let step = if rate < NEAR * self.best { self.rises + BOLD } else { self.rises };
-        let risen = rate * RISES[step.min(RISES.len() - 1)];
+        self.proven = rate;
+        let step = |rises: &[f64]| rises[self.rises.min(rises.len() - 1)];
         // What was once given is come back to, and gone on from with care.
-        let risen = if rate < NEAR * self.best { risen.min(NEAR * self.best).max(rate * RISES[0]) } else { risen };
-        self.best = self.best.max(rate);
+        let risen = if is_below {
+            (rate * step(&BOLD_RISES)).min(NEAR * self.best).max(rate * RISES[0])
+        } else {
+            rate * step(&RISES)
+        };
         self.rises += 1;
         self.begin(risen, now);
     }
@@ -196,3 +308,6 @@ impl Bound {
         self.seen = Seen::default();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,9 @@ use futures::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::allowance::Turn;
 use super::failure::{CallError, CallResult, Cause};
-use super::meter::Meter;
+use super::meter::{Meter, Moving};
 use super::pace::Pace;
 use super::reply::ServiceReply;
 use super::resource::Resource;
@@ -135,6 +136,14 @@ pub(crate) struct Request {
     pub(crate) reply_bytes: u64,
 }
 
+impl Request {
+    /// Bytes that it moves, in whichever direction.
+    fn moves(&self) -> u64 {
+        let body: u64 = self.body.iter().map(|frame| frame.len() as u64).sum();
+        body.max(self.reply_bytes)
+    }
+}
+
 /// A header value that may be a secret.
 pub(crate) enum Secretive {
     Plain(String),
@@ -241,6 +250,35 @@ impl Endpoint {
 
     /// Makes one attempt and hands back a reply of success, its body unread.
     pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
+        let turn = self.wait_for_turn(request).await;
+        let outcome = self.send_in_turn(request).await;
+        self.pace.learn(turn, request.moves(), &outcome);
+        outcome
+    }
+
+    /// The same for a request that moves data: how long it takes, from here on, counts.
+    pub(crate) async fn send_moving(&self, request: &Request) -> CallResult<(reqwest::Response, Moving<'_>)> {
+        let turn = self.wait_for_turn(request).await;
+        let moving = self.meter.begin_move();
+        let outcome = self.send_in_turn(request).await;
+        self.pace.learn(turn, request.moves(), &outcome);
+        Ok((outcome?, moving))
+    }
+
+    async fn wait_for_turn(&self, request: &Request) -> Turn {
+        if self.pace.is_capped() {
+            let _shown = self.meter.wait_for_cap();
+            self.pace.admit(request.moves()).await;
+        }
+        if let Some(turn) = self.pace.turn_now(request.moves()) {
+            return turn;
+        }
+        let _shown = self.meter.wait_for_turn();
+        self.pace.turn(request.moves()).await
+    }
+
+    /// First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
+    async fn send_in_turn(&self, request: &Request) -> CallResult<reqwest::Response> {
         let call = request.call;
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
@@ -252,9 +290,6 @@ impl Endpoint {
             value.set_sensitive(secret);
             headers.insert(HeaderName::from_static(name), value);
         }
-        let length: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
-        // First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
-        self.pace.admit(length.max(request.reply_bytes)).await;
         let outgoing = Outgoing {
             method: request.method.clone(),
             url: self.url(self.resource.address(), &request.query),
@@ -448,7 +483,7 @@ impl Endpoint {
 
     #[allow(clippy::unused_self)]
     fn too_slow(&self, limit: Duration) -> Cause {
-        Cause::Broken(format!("it was not complete after {} s", limit.as_secs_f32()))
+        Cause::TooSlow(format!("it was not complete after {} s", limit.as_secs_f32()))
     }
 }
 

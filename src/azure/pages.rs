@@ -60,7 +60,7 @@ impl PageBlob {
             body: Vec::new(),
             reply_bytes: range.len(),
         };
-        let response = self.endpoint.send(&request).await?;
+        let (response, moving) = self.endpoint.send_moving(&request).await?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let got = header("content-range").unwrap_or_default();
         let expected = format!("bytes {}-{}/", range.start(), range.end() - 1);
@@ -77,6 +77,7 @@ impl PageBlob {
             None => None,
         };
         let frames = self.endpoint.read_frames(CALL, response, range.len(), look).await?;
+        moving.was_read(range.len());
         Ok(ChunkData { frames, sent_crc })
     }
 
@@ -169,7 +170,9 @@ impl PageBlob {
         self.endpoint
             .retry()
             .run(|| async {
-                let response = self.endpoint.send(&request).await.map_err(corrupt_if_mismatch)?;
+                let (response, moving) =
+                    self.endpoint.send_moving(&request).await.map_err(corrupt_if_mismatch)?;
+                moving.was_write(range.len());
                 // Some accounts answer with an MD5 instead: then the service's own check of what was sent stands.
                 let sent = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
                 self.compare(CALL, range, sent.and_then(crc64::parse_header), crc)

@@ -33,6 +33,11 @@ pub struct ServiceReply {
 }
 
 impl ServiceReply {
+    /// Whether the service says that it has too much to do.
+    pub fn is_refusal_for_load(&self) -> bool {
+        self.status == 503 || self.status == 429 || self.code == "OperationTimedOut"
+    }
+
     pub(super) fn class(&self) -> Class {
         if self.copy_source_code.as_deref().is_some_and(is_passing_code) {
             return Class::Passes;
