@@ -37,7 +37,7 @@ def medians(runs):
 
 
 def total(counters, name):
-    return counters[name]
+    return counters["total"][name]
 
 
 def goals(results):

@@ -1,12 +1,13 @@
 """The flow of Microsoft's sample, with Microsoft's own client for Python.
 
-The sample (Azure-Samples/managed-disks-dotnet-backup-with-incremental-snapshots) brings a page blob from one snapshot of
-a disk to the next: it lists the difference, clears what was given back, copies what changed by Put Page From URL, at most
-4 MiB at a time and one call after the other, and takes a snapshot of the blob.
+The sample (Azure-Samples/managed-disks-dotnet-backup-with-incremental-snapshots) brings a page blob from one snapshot
+of a disk to the next: it lists the difference, clears what was given back, copies what changed by Put Page From URL, at
+most 4 MiB at a time and one call after the other, and takes a snapshot of the blob.
 
-Two things are done otherwise, as a wrong copy's speed cannot be compared with anything. The sample cuts a range into pieces and forgets to add where the range begins, so every range
-lands at the beginning of the blob; here the beginning is added. And it asks once for the difference, of which the service
-tells 10,000 ranges at most; here it is asked for in windows.
+Two things are done otherwise, as a wrong copy's speed cannot be compared with anything. The sample cuts a range into
+pieces and forgets to add where the range begins, so every range lands at the beginning of the blob; here the beginning
+is added. And it asks once for the difference, of which the service tells 10,000 ranges at most; here it is asked for in
+windows.
 
 The URLs, each with its SAS, come in the environment: SOURCE and PREVIOUS are snapshots, TARGET is the page blob.
 """

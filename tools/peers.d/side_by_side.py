@@ -1,8 +1,8 @@
 """Measures snapferry and its peers on the same disk, with the same servers, on this machine, and says who is ahead by
 how much. Started by ../peers, which installs what it needs.
 
-The source region computes its disk instead of keeping it, and the target region takes the checksum of what it is sent and
-drops it: so the servers take as little as they can of a machine that they share with the clients.
+The source region computes its disk instead of keeping it, and the target region takes the checksum of what it is sent
+and drops it: so the servers take as little as they can of a machine that they share with the clients.
 """
 
 import argparse
@@ -34,6 +34,8 @@ PROOF_SIZE = 64 << 20
 
 def main():
     arguments = parse_arguments()
+    # Of whatever proxy there is, none leads to this machine.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     work = Path(tempfile.mkdtemp(prefix="peers-", dir=arguments.tools))
     try:
         results = measure_all(arguments, work)
@@ -125,7 +127,8 @@ def measure(tools, size, repeats):
                     job = Job(tools, source.snapshots[2], source.snapshots[1], blob)
                     variant.prepare(job)
                     run = measure_one(variant, job, source, target)
-                    print(f"    {variant.title}: {run['wall_seconds']:.1f} s, {run['cpu_seconds']:.2f} s of CPU", flush=True)
+                    wall, cpu = run["wall_seconds"], run["cpu_seconds"]
+                    print(f"    {variant.title}: {wall:.1f} s, {cpu:.2f} s of CPU", flush=True)
                     runs.append(run)
     return runs
 

@@ -42,9 +42,9 @@ class Job:
 
     def snapferry(self, name, source, previous=None, mode="stream"):
         arguments = [self.tools.snapferry, "copy", "--mode", mode, "--output", "json", "--quiet"]
-        # What is read back of a copy is on top of the copy; AzCopy reads nothing back either.
+        # Nothing is read back: AzCopy does not either, and the region that is measured with has dropped it.
         arguments += ["--verify", "none"]
-        environment = dict(os.environ, SNAPFERRY_SOURCE=source, SNAPFERRY_TARGET=self.target)
+        environment = clean_environment(SNAPFERRY_SOURCE=source, SNAPFERRY_TARGET=self.target)
         if previous is not None:
             environment["SNAPFERRY_PREVIOUS"] = previous
         return run_client(arguments, environment, self.log(name))
@@ -56,8 +56,7 @@ class Job:
         else:
             # As it does by itself for managed disks, whose stored MD5 is stale; on loopback it cannot tell them.
             arguments += ["--check-md5", "NoCheck"]
-        environment = dict(
-            os.environ,
+        environment = clean_environment(
             HOME=str(self.tools.work),
             AZCOPY_LOG_LOCATION=str(self.tools.work / "azcopy"),
             AZCOPY_JOB_PLAN_LOCATION=str(self.tools.work / "azcopy"),
@@ -66,6 +65,14 @@ class Job:
             AZCOPY_PACE_PAGE_BLOBS="false",
         )
         return run_client(arguments, environment, self.log(name))
+
+
+def clean_environment(**variables):
+    """The environment without what a person has set for the programs that are measured."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SNAPFERRY_", "AZCOPY_", "AZURE_"))
+    }
+    return {**kept, **variables}
 
 
 def prepare_nothing(_job):
@@ -108,7 +115,7 @@ def difference_server(job):
 
 
 def sample_flow(job):
-    environment = dict(os.environ, SOURCE=job.source, PREVIOUS=job.previous, TARGET=job.target)
+    environment = clean_environment(SOURCE=job.source, PREVIOUS=job.previous, TARGET=job.target)
     # -B: compiled scripts are not left in the source tree.
     return run_client([job.tools.sdk_python, "-B", str(SAMPLE_FLOW)], environment, job.log("sample-flow"))
 
