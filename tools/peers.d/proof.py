@@ -3,7 +3,7 @@
 import urllib.request
 
 from servers import Region
-from variants import VARIANTS, Job
+from variants import Job
 
 PIECE = 4 * 1024 * 1024
 
@@ -12,11 +12,11 @@ class WrongCopy(Exception):
     """What was measured would have been a copy that is not one."""
 
 
-def prove_variants(tools, disk_arguments):
+def prove_variants(tools, variants, disk_arguments):
     """Runs every variant once, from a small disk into a region that keeps what it gets."""
     with Region(tools, *disk_arguments) as source:
         with Region(tools, "--account", "target=disks") as target:
-            for variant in VARIANTS:
+            for variant in variants:
                 job = Job(tools, source.snapshots[2], source.snapshots[1], target.blob(f"{variant.name}.vhd"))
                 variant.prepare(job)
                 variant.run(job)

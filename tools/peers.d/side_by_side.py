@@ -20,7 +20,7 @@ from measure import ProgramFailed, cpu_seconds_of_machine, describe_machine
 from proof import WrongCopy, prove_variants
 from report import goals, markdown, medians
 from servers import Region
-from variants import VARIANTS, Job, Tools
+from variants import Job, Tools, variants_of
 
 UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -86,11 +86,12 @@ def measure_all(arguments, work):
         sys.exit(f"{scratch} has room for {free} bytes only: --scratch names another folder, --size a smaller disk")
     tools = Tools(arguments.snapferry, arguments.azcopy, arguments.sdk_python, work, scratch)
 
+    variants = variants_of(tools)
     print("==> does each do the whole job?", flush=True)
-    prove_variants(tools, disk_arguments(PROOF_SIZE))
+    prove_variants(tools, variants, disk_arguments(PROOF_SIZE))
 
     print(f"==> measuring each {arguments.repeats} times", flush=True)
-    runs = measure(tools, arguments.size, arguments.repeats)
+    runs = measure(tools, variants, arguments.size, arguments.repeats)
     results = {
         "taken_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": f"./tools/peers --size {arguments.size >> 20}MiB --repeats {arguments.repeats}",
@@ -115,14 +116,14 @@ def disk_arguments(size):
     return ["--disk", f"disk={size},pattern=dense,changes={changes},snapshots=2"]
 
 
-def measure(tools, size, repeats):
+def measure(tools, variants, size, repeats):
     """Runs every variant so often. Every other time they go in the opposite order: what warms up or wears down in the
     course of it is nobody's gain."""
     runs = []
     with Region(tools, *disk_arguments(size)) as source:
         with Region(tools, "--account", "target=disks", "--sink", "target") as target:
             for repeat in range(repeats):
-                for variant in VARIANTS if repeat % 2 == 0 else reversed(VARIANTS):
+                for variant in variants if repeat % 2 == 0 else reversed(variants):
                     blob = target.blob(f"{variant.name}-{repeat}.vhd")
                     job = Job(tools, source.snapshots[2], source.snapshots[1], blob)
                     variant.prepare(job)
