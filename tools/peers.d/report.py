@@ -34,12 +34,8 @@ def medians(runs):
             result[variant.name][name] = median(run[name] for run in of_variant)
         for side in ("source", "target"):
             for name in ("requests", "bytes_in", "bytes_out"):
-                result[variant.name][f"{side}_{name}"] = median(total(run[side], name) for run in of_variant)
+                result[variant.name][f"{side}_{name}"] = median(run[side]["total"][name] for run in of_variant)
     return result
-
-
-def total(counters, name):
-    return counters["total"][name]
 
 
 def goals(results):
@@ -77,8 +73,8 @@ def markdown(results):
         "| requests, source + target | MiB from the source | MiB sent to the target | peak MiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for letter, _, variants in ROWS:
-        lines += [row(letter, TITLES[name], results["medians"].get(name), disk) for name in variants]
+    for letter, what, variants in ROWS:
+        lines += [row(f"{letter}: {what}", TITLES[name], results["medians"].get(name), disk) for name in variants]
     lines += [
         "",
         "AzCopy copies a difference only as the whole disk: its line of c is that of a.",
@@ -103,11 +99,11 @@ def markdown(results):
     return "\n".join(lines)
 
 
-def row(letter, title, of, disk):
+def row(what, title, of, disk):
     if of is None:
-        return f"| {letter} | {title} | not in this build |" + " |" * 7
+        return f"| {what} | {title} | not in this build |" + " |" * 7
     cells = [
-        letter,
+        what,
         title,
         f"{of['wall_seconds']:.2f} ({of['wall_seconds_least']:.2f} to {of['wall_seconds_greatest']:.2f})",
         f"{disk / of['wall_seconds']:.2f}",
