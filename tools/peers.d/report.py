@@ -77,7 +77,8 @@ def markdown(results):
         lines += [row(f"{letter}: {what}", TITLES[name], results["medians"].get(name), disk) for name in variants]
     lines += [
         "",
-        "AzCopy copies a difference only as the whole disk: its line of c is that of a.",
+        "AzCopy copies a difference only as the whole disk: its line of c is that of a. Peaks of less than "
+        f"{results['peak_memory_floor_bytes'] / MIB:.0f} MiB cannot be told.",
         "",
     ]
     for goal in results["goals"]:

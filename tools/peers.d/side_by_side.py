@@ -8,7 +8,9 @@ and drops it: so the servers take as little as they can of a machine that they s
 import argparse
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,11 +38,15 @@ def main():
     arguments = parse_arguments()
     # Of whatever proxy there is, none leads to this machine.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    # Ended in whatever way, it leaves neither servers nor files behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="peers-", dir=arguments.tools))
     try:
         results = measure_all(arguments, work)
     except (ProgramFailed, WrongCopy) as error:
         sys.exit(f"\nFAILED: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")
     finally:
         shutil.rmtree(work)
     folder = Path(arguments.results)
@@ -99,6 +105,8 @@ def measure_all(arguments, work):
         "versions": versions(tools, arguments.commit),
         "disk_bytes": arguments.size,
         "changed_bytes": changed_extents(arguments.size) * CHANGED_EXTENT,
+        # A client begins as a copy of this process, and the kernel counts that in: less than this cannot be told.
+        "peak_memory_floor_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "runs": runs,
     }
     results["medians"] = medians(runs)
