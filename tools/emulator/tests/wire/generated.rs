@@ -188,8 +188,8 @@ async fn the_largest_disk_is_found_by_seeking() {
         let listed = elements(&get(&and(&newer_url, "comp=pagelist"), &headers).await);
         found += listed.len();
         let (_, last) = listed.last().unwrap();
-        let [one, other] = [&older, &newer].map(|snapshot| snapshot.read(last.start - 512, 5120));
-        assert_eq!(different(&one, &other), one(512..4608));
+        let [before, after] = [&older, &newer].map(|snapshot| snapshot.read(last.start - 512, 5120));
+        assert_eq!(different(&before, &after), one(512..4608));
     }
     assert!((312_400..312_600).contains(&found), "{found}");
     let marked = get(&and(&newer_url, "comp=pagelist&maxresults=3"), &[]).await;
