@@ -1,88 +1,18 @@
-//! What every byte and every extent passes through: checksum and zero scan, page-list parsing, planning; and a
-//! whole copy over loopback. Each has its peer in the same run: the plain CRC, a bare pump.
+//! A whole copy over loopback, with its peer in the same run: a bare pump.
 //!
-//! `cargo bench` runs all; `cargo bench -- crc` one group. Compare within one run: the numbers of two machines,
-//! or of two moments, say little.
+//! `cargo bench --bench loopback`. Compare within one run: the numbers of two machines, or of two moments, say little.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::fmt::Write;
-use std::hint::black_box;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use snapferry::azure::crc64::Crc64;
-use snapferry::azure::page_list::{ListKind, PageListReader};
 use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
-use snapferry::copy::scan::{ZeroRule, scan};
-use snapferry::plan::{PlanOptions, Planner};
-use snapferry::range::{Extent, ExtentKind, PAGE, PageRange};
 use snapferry::replicate::replicate;
 use snapferry::step::{Settings, Step};
 use snapferry_emulator::{Config, Emulator};
 
 const CHUNK: usize = 4 << 20;
-const EXTENTS: u64 = 10_000;
-
-fn chunk_scan(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("crc and zero scan of a 4 MiB chunk");
-    group.throughput(Throughput::Bytes(CHUNK as u64));
-    let range = PageRange::new(0, CHUNK as u64).unwrap();
-    let rule = ZeroRule { shortest_run: 64 << 10, trim_edges: false };
-    let data = Bytes::from(vec![7; CHUNK]);
-    // As from a socket: frames of odd lengths.
-    let frames: Vec<Bytes> =
-        (0..CHUNK).step_by(65_000).map(|at| data.slice(at..(at + 65_000).min(CHUNK))).collect();
-    let zeros = vec![Bytes::from(vec![0; CHUNK])];
-    group.bench_function("peer: crc alone", |bench| bench.iter(|| Crc64::of(black_box(&data))));
-    group.bench_function("data", |bench| bench.iter(|| scan(range, black_box(&frames), rule)));
-    group.bench_function("zeros", |bench| bench.iter(|| scan(range, black_box(&zeros), rule)));
-    group.finish();
-}
-
-fn extent(number: u64) -> Extent {
-    let start = number * 64 * PAGE;
-    let kind = if number.is_multiple_of(3) { ExtentKind::Clear } else { ExtentKind::Data };
-    Extent { range: PageRange::new(start, start + 8 * PAGE).unwrap(), kind }
-}
-
-fn page_list(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("page lists");
-    group.throughput(Throughput::Elements(EXTENTS));
-    let mut body = String::from("\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<PageList>");
-    for extent in (0..EXTENTS).map(extent) {
-        let name = if extent.kind == ExtentKind::Data { "PageRange" } else { "ClearRange" };
-        let (start, last) = (extent.range.start(), extent.range.end() - 1);
-        write!(body, "<{name}><Start>{start}</Start><End>{last}</End></{name}>").unwrap();
-    }
-    body += "</PageList>";
-    let whole = PageRange::new(0, 1 << 40).unwrap();
-    group.bench_function("parse", |bench| {
-        bench.iter(|| {
-            futures::executor::block_on(async {
-                let mut reader =
-                    PageListReader::new(body.as_bytes(), ListKind::Difference, whole, whole.end());
-                let mut found = 0;
-                while reader.next().await.unwrap().is_some() {
-                    found += 1;
-                }
-                assert_eq!(found, EXTENTS);
-            });
-        });
-    });
-    group.bench_function("plan", |bench| {
-        bench.iter(|| {
-            let mut planner = Planner::new(PlanOptions::default(), 1 << 40);
-            let mut chunks = Vec::new();
-            for extent in (0..EXTENTS).map(extent) {
-                planner.push(extent, &mut chunks);
-            }
-            planner.finish(&mut chunks)
-        });
-    });
-    group.finish();
-}
 
 fn whole_copy(criterion: &mut Criterion) {
     const SIZE: u64 = 256 << 20;
@@ -154,5 +84,5 @@ async fn pump(http: &reqwest::Client, source: &str, target: &str, size: u64) {
         .await;
 }
 
-criterion_group!(benches, chunk_scan, page_list, whole_copy);
+criterion_group!(benches, whole_copy);
 criterion_main!(benches);
