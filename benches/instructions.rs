@@ -30,9 +30,11 @@ const MANY: u64 = 100_000;
 
 /// A path that is ready to be run, any number of times.
 type Work = Box<dyn FnMut()>;
+/// Makes a path ready.
+type Ready = fn() -> Work;
 
-/// What the paths are called, and what makes one ready.
-const PATHS: [(&str, fn() -> Work); 12] = [
+/// The paths by name.
+const PATHS: [(&str, Ready); 12] = [
     ("crc-peer", crc_peer),
     ("scan-data", || scan_of(Stripes::Data)),
     ("scan-zeros", || scan_of(Stripes::Zeros)),
