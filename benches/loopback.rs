@@ -20,7 +20,7 @@ use futures::StreamExt;
 use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use snapferry::replicate::replicate;
 use snapferry::step::{Settings, Step, Verify};
-use snapferry_emulator::{Config, Emulator};
+use snapferry_emulator::{Config, Emulator, Pattern};
 
 const CHUNK: u64 = 4 << 20;
 const GIB: u64 = 1 << 30;
@@ -143,17 +143,8 @@ fn serve(what: &str) {
     runtime().block_on(async {
         let emulator = Emulator::start(Config { tls, ..Config::default() }).await.unwrap();
         emulator.account("target").create_container("disks");
-        let disk = emulator.create_disk("disk", size).unwrap();
-        let mut seed = 1_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            u8::try_from(seed >> 56).unwrap()
-        })
-        .take(usize::try_from(CHUNK).unwrap())
-        .collect();
-        for at in (0..size).step_by(noise.len()) {
-            disk.write(at, &noise).unwrap();
-        }
+        emulator.account("target").set_sink(true);
+        let disk = emulator.generate_disk("disk", size, Pattern::Dense, Pattern::None).unwrap();
         println!("{}", disk.snapshot().grant());
         println!(
             "{}",
