@@ -35,7 +35,7 @@ pub struct Results {
     pub statistic: Statistic,
     /// How sure the intervals are, from 0 to 1: 0.95 is usual.
     pub confidence: f64,
-    /// Every setting that was measured, at most [`MOST_CELLS`], in the order of measuring; no setting twice.
+    /// Every setting that was measured, at most [`MOST_CELLS`]; no setting twice.
     pub cells: Vec<Cell>,
     /// At most one for each mode and pattern. Each names a setting of [`Results::cells`].
     pub knees: Vec<Knee>,
@@ -60,6 +60,15 @@ pub struct Environment {
     pub seconds: f64,
     /// Whether source and target were the built-in emulator: then its rates say nothing of Azure's.
     pub emulated: bool,
+    /// Bytes after which a run ended; `None` where each went to its end.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// What the emulator's line was told, as it was typed; empty without one.
+    #[serde(default)]
+    pub link: String,
+    /// What decided the order of the runs.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 /// How bytes travel.
@@ -84,6 +93,8 @@ pub enum Pattern {
     Mixed,
     /// Runs of zeros with little data between them.
     Zeros,
+    /// Whatever the user's own snapshots hold.
+    Own,
 }
 
 /// One point of the sweep.
@@ -118,6 +129,9 @@ pub struct Cell {
     pub refused: f64,
     /// Processor seconds of this process per GiB written; the mean of the repeats.
     pub cpu_per_gib: f64,
+    /// The most memory that this process held, in bytes, of all repeats; `None` where the system does not tell.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     /// What limited it, most of the time first; the parts are at most 1 together.
     pub limits: Vec<Share>,
     /// The course of the repeat whose rate is in the middle. Kept for the knees and left out elsewhere: a course can
@@ -138,6 +152,7 @@ pub struct Repeat {
 }
 
 /// A middle and how far it can be trusted, in the unit of what was measured.
+/// See [`super::statistics`] for how it is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Mean or median, as [`Results::statistic`] says.
@@ -236,7 +251,7 @@ impl Mode {
 
 impl Pattern {
     /// Every pattern, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Dense, Self::Scattered, Self::Mixed, Self::Zeros];
+    pub const ALL: [Self; 5] = [Self::Dense, Self::Scattered, Self::Mixed, Self::Zeros, Self::Own];
 
     /// Its name, as it is typed and written.
     pub fn name(self) -> &'static str {
@@ -245,6 +260,7 @@ impl Pattern {
             Self::Scattered => "scattered",
             Self::Mixed => "mixed",
             Self::Zeros => "zeros",
+            Self::Own => "own",
         }
     }
 }
@@ -268,6 +284,9 @@ mod tests {
                 date: "2026-02-01T00:00:00Z".parse().unwrap(),
                 seconds: 9.5,
                 emulated: true,
+                size: Some(1 << 30),
+                link: String::new(),
+                seed: 1,
             },
             source: "a".into(),
             target: "b".into(),
@@ -282,6 +301,7 @@ mod tests {
                 requests_per_second: 256.0,
                 refused: 0.0,
                 cpu_per_gib: 0.6,
+                peak_memory: Some(50 << 20),
                 limits: vec![Share { limit: Limit::Cpu, part: 1.0 }],
                 course: None,
             }],
