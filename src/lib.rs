@@ -80,6 +80,8 @@ pub mod range;
 pub mod record;
 pub mod repair;
 pub mod replicate;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod restore;
 pub mod rollback;
 pub mod scrub;

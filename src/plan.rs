@@ -1,15 +1,18 @@
 //! Extents become chunks: the units that are copied.
 //!
 //! Requests are as scarce as bytes (one page blob takes about 60 MiB/s and 500 requests/s), so neighbouring
-//! data extents become one chunk when the gap between them costs less than a request. The gap's bytes are read
-//! from the source too. That is safe exactly because the base blob is clean at the previous snapshot: what the
+//! data extents become one chunk when the gap between them costs less than a request (how much that is, [`balance`]
+//! finds out). The gap's bytes are read from the source too. That is safe exactly because the base blob is clean at the previous snapshot: what the
 //! diff does not name is equal in both. A clear extent is never joined to anything.
 //!
 //! Chunks begin and end at the edges of leaves, for the same reason as safely (see [`crate::leaf`]).
 
+pub mod balance;
+
 use crate::azure::LARGEST_CHUNK;
 use crate::leaf::{Aligner, LEAF};
 use crate::range::{Extent, ExtentKind, PageRange};
+use balance::{Balance, Rates};
 
 /// A clear is one request whatever its length; longer ones are split so that none runs into a time-out.
 const LARGEST_CLEAR: u64 = 16 << 30;
@@ -19,13 +22,13 @@ const LARGEST_CLEAR: u64 = 16 << 30;
 pub struct PlanOptions {
     /// Longest data chunk in bytes: a multiple of [`LEAF`], at most [`LARGEST_CHUNK`].
     pub chunk: u64,
-    /// Widest gap, in bytes, over which two data extents are joined.
-    pub join_gap: u64,
+    /// Widest gap, in bytes, over which two data extents are joined; `None` for as wide as pays.
+    pub join_gap: Option<u64>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { chunk: LARGEST_CHUNK, join_gap: 64 << 10 }
+        Self { chunk: LARGEST_CHUNK, join_gap: None }
     }
 }
 
@@ -38,6 +41,8 @@ pub struct Chunk {
     pub kind: ExtentKind,
     /// Bytes of the range that the page list named; the rest are joined gaps and the rest of leaves.
     pub changed: u64,
+    /// The widest gap, in bytes, that was joined.
+    pub widest_gap: u64,
 }
 
 /// Sums over a plan.
@@ -96,6 +101,7 @@ impl Totals {
 #[derive(Debug)]
 pub struct Planner {
     options: PlanOptions,
+    balance: Balance,
     aligner: Aligner,
     open: Option<Chunk>,
     totals: Totals,
@@ -107,6 +113,7 @@ impl Planner {
         let chunk = (options.chunk / LEAF * LEAF).clamp(LEAF, LARGEST_CHUNK);
         Self {
             options: PlanOptions { chunk, ..options },
+            balance: Balance::new(Rates::default(), chunk),
             aligner: Aligner::new(0, length),
             open: None,
             totals: Totals::default(),
@@ -117,6 +124,11 @@ impl Planner {
     #[must_use]
     pub fn behind(self, offset: u64, length: u64) -> Self {
         Self { aligner: Aligner::new(offset, length), ..self }
+    }
+
+    /// What both sides of the copy were found to take, for chunks to come.
+    pub fn learn(&mut self, rates: Rates) {
+        self.balance.learn(rates);
     }
 
     /// Takes the next extent and appends the chunks that are complete.
@@ -150,7 +162,8 @@ impl Planner {
             let cut = (range.start() / longest + 1).saturating_mul(longest);
             let (piece, next) = range.split(cut);
             if let Some(piece) = piece {
-                let chunk = Chunk { range: piece, kind: extent.kind, changed: overlap(piece, named) };
+                let chunk =
+                    Chunk { range: piece, kind: extent.kind, changed: overlap(piece, named), widest_gap: 0 };
                 if next.is_some() { self.emit(chunk, chunks) } else { self.open = Some(chunk) }
             }
             rest = next;
@@ -166,6 +179,9 @@ impl Planner {
     }
 
     fn emit(&mut self, chunk: Chunk, chunks: &mut Vec<Chunk>) {
+        if chunk.kind == ExtentKind::Data {
+            self.balance.planned(chunk.range.len());
+        }
         self.totals.add_chunk(&chunk);
         chunks.push(chunk);
     }
@@ -175,13 +191,15 @@ impl Planner {
         let both_data = open.kind == ExtentKind::Data && extent.kind == ExtentKind::Data;
         let gap = extent.range.start() - open.range.end();
         let limit = open.range.start() + self.options.chunk;
-        if !both_data || gap > self.options.join_gap || extent.range.start() >= limit {
+        let widest = self.options.join_gap.unwrap_or_else(|| self.balance.widest());
+        if !both_data || gap > widest || extent.range.start() >= limit {
             return (None, Some(extent.range));
         }
         let (taken, left) = extent.range.split(limit);
         let joined = taken.and_then(|taken| {
             let range = PageRange::new(open.range.start(), taken.end()).ok()?;
-            Some(Chunk { range, kind: ExtentKind::Data, changed: open.changed + overlap(taken, named) })
+            let changed = open.changed + overlap(taken, named);
+            Some(Chunk { range, kind: ExtentKind::Data, changed, widest_gap: open.widest_gap.max(gap) })
         });
         (joined, left)
     }
@@ -215,7 +233,7 @@ mod tests {
     #[test]
     fn small_gaps_are_joined_and_clears_are_not() {
         use ExtentKind::{Clear, Data};
-        let options = PlanOptions { chunk: 64 * LEAF, join_gap: 4 * LEAF };
+        let options = PlanOptions { chunk: 64 * LEAF, join_gap: Some(4 * LEAF) };
         // In leaves: data at 0..2 and 6..8 (joined), 20 in part, 21..24 cleared, 24.
         let extents = [
             extent(0, 16, Data),
@@ -258,7 +276,7 @@ mod tests {
         fn the_union_of_the_chunks_is_the_plan(
             extents in extents(), chunk in 1_u64..100, gap in 0_u64..30, tail in 0_u64..9
         ) {
-            let options = PlanOptions { chunk: chunk * LEAF, join_gap: gap * PAGE };
+            let options = PlanOptions { chunk: chunk * LEAF, join_gap: gap.checked_sub(1).map(|gap| gap * PAGE) };
             let length = extents.last().map_or(0, |last| last.range.end()) + tail * PAGE;
             let (chunks, totals) = plan(&extents, options, length);
             let pages = |range: PageRange| (range.start() / PAGE)..(range.end() / PAGE);

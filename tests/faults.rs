@@ -240,7 +240,7 @@ async fn a_page_list_that_breaks_the_protocol_is_never_built_upon() {
     {
         for (size, times) in [(8, 1), (8, u64::MAX), (64, 1), (64, u64::MAX)] {
             let mut world = impatient().await;
-            world.settings.plan.join_gap = 0;
+            world.settings.plan.join_gap = Some(0);
             let disk = world.disk(size * MIB);
             disk.write(0, &noise(1, MIB)).unwrap();
             let first = disk.snapshot();
@@ -336,7 +336,7 @@ async fn a_service_that_allows_little_is_not_run_against() {
         disk.write(i * 40 * 1024, &noise(i, 512)).unwrap();
     }
     let mut world = world;
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     let snapshot = disk.snapshot();
     let report = world.copy(&snapshot, None).await.unwrap();
     world.assert_identical(&report, &snapshot);
@@ -348,7 +348,7 @@ async fn a_service_that_allows_little_is_not_run_against() {
 #[tokio::test]
 async fn caps_hold_for_what_goes_over_the_wire_retries_included() {
     let mut world = impatient().await;
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     world.settings.caps.requests_per_second = Some(200);
     let disk = world.disk(16 * MIB);
     for i in 0..100 {
@@ -377,7 +377,7 @@ async fn caps_hold_for_what_goes_over_the_wire_retries_included() {
 #[tokio::test]
 async fn a_list_that_proves_wrong_takes_its_checkpoints_with_it() {
     let mut world = impatient().await;
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     world.settings.listing.window = 16 * MIB;
     let disk = world.disk(64 * MIB);
     for i in 0..64 {
@@ -398,7 +398,7 @@ async fn a_list_that_proves_wrong_takes_its_checkpoints_with_it() {
 #[tokio::test]
 async fn what_a_wrong_list_had_cleared_is_never_sealed() {
     let mut world = impatient().await;
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     world.settings.copy.concurrency = 1;
     let disk = world.disk(8 * MIB);
     disk.write(0, &noise(1, 8 * MIB)).unwrap();

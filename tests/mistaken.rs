@@ -154,7 +154,7 @@ async fn a_restore_to_a_file_does_not_go_on_from_what_a_bad_list_said() {
         disk.write(i * 256 * 1024, &noise(i, 4096)).unwrap();
         disk.write(i * 256 * 1024 + 16384, &noise(i, 4096)).unwrap();
     }
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     let snapshot = disk.snapshot();
     world.copy(&snapshot, None).await.unwrap();
     let folder = tempfile::tempdir().unwrap();

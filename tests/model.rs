@@ -35,6 +35,7 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Clone, Debug)]
 struct Ways {
     chunk: u64,
+    /// Zero stands for as wide as pays.
     join_gap: u64,
     zero_run: u64,
     window: u64,
@@ -94,7 +95,8 @@ async fn check(mut events: Vec<Event>, ways: &Ways) {
         ..Knobs::default()
     };
     let mut world = World::with(Config { knobs, ..Config::default() }, Config::default()).await;
-    world.settings.plan = PlanOptions { chunk: ways.chunk, join_gap: ways.join_gap };
+    world.settings.plan =
+        PlanOptions { chunk: ways.chunk, join_gap: (ways.join_gap > 0).then_some(ways.join_gap) };
     world.settings.zero_run = ways.zero_run;
     world.settings.listing.window = ways.window;
     world.settings.copy.concurrency = ways.concurrency;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
 use snapferry::azure::Client;
-use snapferry_emulator::{Config, Knobs};
+use snapferry_emulator::{Call, Config, Fault, FaultKind, Knobs};
 use world::{MIB, World, noise, output, snapferry, text};
 
 /// What a SAS URL must not be known by.
@@ -84,6 +84,48 @@ async fn nothing_printed_at_the_most_verbose_level_holds_a_signature() {
     let stored = format!("{:?}", world.base(None).unwrap().metadata());
     assert!(stored.contains("snapferry_state"));
     assert_clean("the metadata", &stored, &urls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_report_of_a_copy_holds_a_signature_whether_it_was_done_or_failed() {
+    let world = World::new().await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, MIB)).unwrap();
+    let first = disk.snapshot();
+    disk.write(2 * MIB, &noise(2, MIB)).unwrap();
+    let second = disk.snapshot();
+    let (one, two, target) = (first.grant(), second.grant(), world.target_url());
+    let urls = [one.as_str(), two.as_str(), target.as_str()];
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let copy = async |name: &str, arguments: &[&str], code: i32| {
+        let mut command = snapferry();
+        command.args(["copy", "-vvv", "--chunk-size", "64KiB", "--target", &target, "--report"]);
+        command.arg(folder.path().join(name)).args(arguments).env("RUST_LOG", "trace");
+        let run = output(command).await;
+        let shown = text(&run.stdout) + &text(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{shown}");
+        assert_clean("the output", &shown, &urls);
+        std::fs::read_to_string(folder.path().join(name)).unwrap_or_default()
+    };
+    let full = ["--source", one.as_str()];
+    let difference = ["--source", &two, "--previous", &one];
+    for (arguments, name, done) in
+        [(&full[..], "full.json", "full-done.json"), (&difference[..], "next.json", "next-done.json")]
+    {
+        world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).skip(2).always());
+        let report = copy(name, arguments, 3).await;
+        world.target.faults().clear();
+        assert!(report.contains("Put Page"), "{report}");
+        assert_clean("the report of a copy that failed", &report, &urls);
+        let report = copy(done, arguments, 0).await;
+        assert!(report.contains(world::BASE), "{report}");
+        assert_clean("the report of a copy that was done", &report, &urls);
+    }
+    let report = copy("again.json", &difference, 0).await;
+    assert!(report.contains(world::BASE), "{report}");
+    assert_clean("the report of a copy that had nothing to do", &report, &urls);
+    let nameless = copy(&two, &difference, 2).await;
+    assert_eq!(nameless, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,6 +67,41 @@ async fn a_scheduler_gets_a_report_and_finds_nothing_to_do_the_second_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_report_tells_of_all_steps_and_so_do_the_limits_of_the_result() {
+    let world = World::new().await;
+    let (disk, _) = chain(&world, 3);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("chain.json");
+    let mut run = sync(&world, &disk);
+    run.args(["--output", "json", "--chunk-size", "64KiB", "--rate-limit", "512KiB/s", "--report"])
+        .arg(&path);
+    let run = output(run).await;
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let printed = document(&run.stdout);
+    assert_eq!(printed["limits"][0]["limit"], "cap", "{}", printed["limits"]);
+    let report = document(&std::fs::read(&path).unwrap());
+    let steps = printed["steps"].as_array().unwrap();
+    let sum = |field: &str| steps.iter().map(|step| step[field].as_u64().unwrap()).sum::<u64>();
+    let (run, course) = (&report["run"], &report["course"]);
+    assert_eq!(run["bytes"].as_u64(), Some(sum("bytes_sent")));
+    assert_eq!(run["source"].as_str(), Some(disk.arm_id().as_str()));
+    assert!(run["target"].as_str().unwrap().ends_with(&format!("/{}/{}", world::CONTAINER, world::BASE)));
+    assert_eq!(run["point"], steps[2]["point"]["point"]);
+    let written: u64 =
+        course["map"]["data"].as_array().unwrap().iter().map(|cell| cell.as_u64().unwrap()).sum();
+    assert_eq!(written, sum("bytes_sent"), "the map is that of all steps");
+    let last = course["samples"].as_array().unwrap().last().unwrap();
+    let requests = last["source_requests"].as_u64().unwrap() + last["target_requests"].as_u64().unwrap();
+    assert!(requests >= sum("requests"), "{requests}");
+
+    for unusable in [vec!["--watch", "1h"], vec!["--dry-run"]] {
+        let mut command = sync(&world, &disk);
+        command.arg("--report").arg(&path).args(unusable);
+        assert_eq!(output(command).await.status.code(), Some(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_bytes_requests_time_and_money_and_writes_nothing() {
     let world = World::new().await;
     let (disk, snapshots) = chain(&world, 3);

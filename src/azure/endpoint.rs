@@ -16,7 +16,7 @@ use futures::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::allowance::Turn;
+use super::allowance::{Learned, Turn};
 use super::failure::{CallError, CallResult, Cause};
 use super::meter::{Meter, Moving};
 use super::pace::Pace;
@@ -230,6 +230,10 @@ impl Endpoint {
 
     pub(crate) fn retry(&self) -> Retry<'_> {
         Retry { policy: self.retry, meter: &self.meter, sas: vec![self.resource.sas().clone()] }
+    }
+
+    pub(super) fn learned(&self) -> Learned {
+        self.pace.learned()
     }
 
     pub(super) fn waiting(&self, reason: &str, wait: Duration) -> super::meter::Waiting<'_> {

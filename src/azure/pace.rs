@@ -49,6 +49,7 @@ pub struct Pace {
 
 /// The caps, which several paces can share.
 pub(crate) struct Limiters {
+    caps: Caps,
     /// In pages: a rate in bytes does not fit the limiter's 32 bits.
     pages: Option<Limiter>,
     requests: Option<Limiter>,
@@ -68,7 +69,7 @@ impl Limiters {
             pages
         });
         let requests = caps.requests_per_second.map(|rate| limiter(rate, rate.div_euclid(4)));
-        Self { pages, requests }
+        Self { caps, pages, requests }
     }
 }
 
@@ -152,9 +153,18 @@ impl Pace {
         }
     }
 
-    /// What the service was found to give.
+    /// What the service was found to give, or the user allows, whichever is less.
     pub fn learned(&self) -> Learned {
-        self.allowance().learned()
+        let learned = self.allowance().learned();
+        let least = |found: Option<f64>, cap: Option<f64>| match (found, cap) {
+            (Some(found), Some(cap)) => Some(found.min(cap)),
+            (found, cap) => found.or(cap),
+        };
+        let Caps { bytes_per_second, requests_per_second } = self.caps.caps;
+        Learned {
+            bytes_per_second: least(learned.bytes_per_second, bytes_per_second.map(|rate| rate as f64)),
+            requests_per_second: least(learned.requests_per_second, requests_per_second.map(f64::from)),
+        }
     }
 
     fn allowance(&self) -> MutexGuard<'_, Allowance> {

@@ -19,6 +19,7 @@ use azure_storage_blob::{
 use futures::TryStreamExt;
 use tokio::time::Instant;
 
+use super::allowance::Learned;
 use super::endpoint::{Client, Endpoint, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
 use super::pace::{Caps, Pace};
@@ -110,6 +111,11 @@ impl PageBlob {
     /// How long an attempt to move a chunk may take.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.endpoint.timeouts().call
+    }
+
+    /// What the service was found to give of this blob, or the user allows.
+    pub(crate) fn learned(&self) -> Learned {
+        self.endpoint.learned()
     }
 
     /// Shows a wait for as long as the result lives.

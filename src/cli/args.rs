@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -193,6 +194,9 @@ pub struct CopyArgs {
     /// Let a full copy take the place of what the base blob holds. Its points stay
     #[arg(long, conflicts_with = "previous")]
     pub rebase: bool,
+    /// Write how it went to this file, as JSON (.json)
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub report: Option<PathBuf>,
     /// Only say what would be done, as plan does
     #[arg(long)]
     pub dry_run: bool,

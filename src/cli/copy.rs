@@ -4,13 +4,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{CopyArgs, StepArgs};
 use super::output::{Output, size};
+use super::report::{self, ReportFile, Scope, Sums};
 use super::{progress, settings};
 use crate::azure::Role;
 use crate::dry_run;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImagePath;
 use crate::ingest::{ImageJob, copy_image, plan_image};
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::replicate::replicate;
 use crate::step::{PlanReport, Report, Settings};
 
@@ -24,18 +25,31 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
     if args.dry_run {
         return super::unless(cancel, look_ahead(&args.step, &settings, output)).await;
     }
+    let file = args.report.as_deref().map(ReportFile::at).transpose()?;
     let counters = Progress::default();
-    if let Some(job) = image_job(&args.step)? {
+    let (source, target, copied, (outcome, course)) = if let Some(job) = image_job(&args.step)? {
         let client = settings::client(&args.step.planning, !job.target.is_signed())?;
         let work = copy_image(&job, &client, &settings, &counters, cancel);
-        let report = progress::show(&counters, output.progress, work).await?;
-        return output.result(&report, &describe(&report));
+        let copied = "what differs from the last point".to_owned();
+        let done = progress::observed(&counters, output.progress, work).await;
+        (job.image.to_string(), job.target, copied, done)
+    } else {
+        let step = settings::step(&args.step)?;
+        let client = settings::step_client(&args.step.planning, &step)?;
+        let work = replicate(&step, &client, &settings, &counters, cancel);
+        let done = progress::observed(&counters, output.progress, work).await;
+        let whole = || "the whole disk".to_owned();
+        let copied = step.previous.as_ref().map_or_else(whole, |from| format!("changes since {from}"));
+        (step.source.to_string(), step.target, copied, done)
+    };
+    let mut sums = Sums::default();
+    if let Ok(report) = &outcome {
+        sums.add(report);
     }
-    let step = settings::step(&args.step)?;
-    let client = settings::step_client(&args.step.planning, &step)?;
-    let work = replicate(&step, &client, &settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    output.result(&report, &describe(&report))
+    let began = counters.read().phase != Phase::Checking;
+    let scope = Scope { source, target: target.to_string(), copied, began };
+    let reported = file.map_or(Ok(()), |file| file.write(scope, &sums, &course, &outcome));
+    report::end(outcome, reported, |report| output.observed(&report, &describe(&report), &course))
 }
 
 pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {

@@ -17,6 +17,7 @@ mod output;
 pub mod points;
 mod progress;
 pub mod repair;
+mod report;
 pub mod restore;
 pub mod restore_disk;
 mod rollback;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{parse_rate, parse_requests, parse_size};
+use super::settings::{Gap, parse_gap, parse_rate, parse_requests, parse_size};
 use crate::azure::ArmEndpoint;
 use crate::azure::credentials::SignIn;
 use crate::step::Verify;
@@ -13,9 +13,9 @@ pub struct PlanningArgs {
     /// Longest chunk, at most 4MiB
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_size, alias = "block-size")]
     pub chunk_size: u64,
-    /// Join changes that are at most this far apart into one request
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
-    pub join_gap: u64,
+    /// Join changes that are at most this far apart into one request; `auto` joins as it pays
+    #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = parse_gap)]
+    pub join_gap: Gap,
     /// Bytes of the disk that one page-list request asks about
     #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = parse_size)]
     pub list_window: u64,

@@ -207,7 +207,7 @@ mod tests {
             assert!(!line.contains("limited"), "{line}");
         }
         let limited = Found { limit: Limit::Target, by: "503" };
-        let line = rate.line(&Numbers { limited, ..numbers(50) });
+        let line = rate.line(&Numbers { limited, ..numbers(40) });
         assert!(line.ends_with("chunks in flight, limited by the target (503)"), "{line}");
         assert!(rate.past.iter().all(|(_, bytes)| *bytes <= 40));
     }

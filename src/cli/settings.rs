@@ -184,8 +184,10 @@ pub(super) fn plan_settings(args: &PlanningArgs) -> Result<Settings> {
         );
         return absurd("--chunk-size", why);
     }
-    if args.join_gap > LARGEST_CHUNK {
-        return absurd("--join-gap", format!("{} is more than a chunk", args.join_gap));
+    if let Gap(Some(gap)) = args.join_gap
+        && gap > LARGEST_CHUNK
+    {
+        return absurd("--join-gap", format!("{gap} is more than a chunk"));
     }
     if !(crate::diff::SMALLEST_WINDOW..=LARGEST_BLOB).contains(&args.list_window) {
         let why =
@@ -193,7 +195,7 @@ pub(super) fn plan_settings(args: &PlanningArgs) -> Result<Settings> {
         return absurd("--list-window", why);
     }
     let mut settings = Settings {
-        plan: PlanOptions { chunk: args.chunk_size, join_gap: args.join_gap },
+        plan: PlanOptions { chunk: args.chunk_size, join_gap: args.join_gap.0 },
         ..Settings::default()
     };
     settings.listing.window = args.list_window;
@@ -256,6 +258,18 @@ pub(super) fn parse_size(text: &str) -> std::result::Result<u64, String> {
         .parse::<ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| "expected a size such as 4MiB, 200MB or 1GiB".to_owned())
+}
+
+/// How wide a gap may be that is copied along; `None` for as wide as pays.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap(pub(super) Option<u64>);
+
+/// A size, or `auto`.
+pub(super) fn parse_gap(text: &str) -> std::result::Result<Gap, String> {
+    if text.trim() == "auto" {
+        return Ok(Gap(None));
+    }
+    parse_size(text).map(|gap| Gap(Some(gap))).map_err(|error| format!("{error}, or auto"))
 }
 
 /// A rate such as `60MiB/s`; the `/s` may be left out.

@@ -1,6 +1,7 @@
 //! `snapferry sync`: a disk's chain of snapshots, and `snapferry prices`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -9,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::copy::per_second;
 use super::forecast::{Table, outlined};
 use super::options::{ArmArgs, CopyingArgs, PlanningArgs, VerifyArg};
-use super::output::{self, Output, size};
+use super::output::{self, Observed, Output, size};
 use super::progress::{self, Shown};
+use super::report::{self, ReportFile, Scope, Sums};
 use super::settings;
 use crate::azure::arm::{ArmId, ArmKind, LONGEST_GRANT, ListScope, ManagedSnapshot, SHORTEST_GRANT};
 use crate::azure::reply::scrub;
@@ -19,8 +21,9 @@ use crate::chain::grants::GrantOptions;
 use crate::chain::outline::{Planned, Wanted};
 use crate::error::{Error, ErrorKind, Remedy, Result};
 use crate::managed::quote::posix;
+use crate::measure::{Course, Observer, SAMPLE_EVERY, observe};
 use crate::price::{PriceTable, Rate};
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::step::{Report, Settings};
 use crate::sync::{self, Job, Outlook, SyncReport, Witness};
 
@@ -89,6 +92,9 @@ pub struct SyncArgs {
     /// End a SAS that is out for a snapshot that is to be read, whoever asked for it
     #[arg(long)]
     pub revoke_active_sas: bool,
+    /// Write how it went to this file, as JSON (.json)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "watch"])]
+    pub report: Option<PathBuf>,
     /// Price table for --dry-run: a file as `snapferry prices` prints it
     #[arg(long, value_name = "FILE")]
     pub prices: Option<String>,
@@ -123,14 +129,30 @@ pub(super) async fn sync(args: Box<SyncArgs>, output: Output, cancel: &Cancellat
         return rounds.dry_run(&args, &prices, cancel).await;
     }
     let Some(interval) = args.watch else {
-        let report = rounds.round(cancel).await?;
-        return output.result(&report, &describe(&report));
+        let file = args.report.as_deref().map(ReportFile::at).transpose()?;
+        let round = rounds.round(cancel).await;
+        let reported = file.map_or(Ok(()), |file| {
+            let scope = Scope {
+                source: rounds.job.disk.to_string(),
+                target: round.target,
+                copied: "the steps of its chain that were missing".to_owned(),
+                began: round.began,
+            };
+            file.write(scope, &round.sums, &round.course, &round.outcome)
+        });
+        return report::end(round.outcome, reported, |report| {
+            output.observed(&report, &describe(&report), &round.course)
+        });
     };
     let told = |error: &Error| if output.is_json() { output.round_failed(error) } else { Ok(()) };
     loop {
-        match rounds.round(cancel).await {
+        let Round { outcome, course, .. } = rounds.round(cancel).await;
+        match outcome {
             // A line for each round: whoever reads along knows where a document ends.
-            Ok(report) => output.round(&report, &describe(&report))?,
+            Ok(report) => {
+                let text = describe(&report);
+                output.round(&Observed { report: &report, limits: &course.limits }, &text)?;
+            }
             // What passes by itself passes until the next round; a service must not end for it.
             Err(error)
                 if error.kind().remedy() == Remedy::Passes && error.kind() != ErrorKind::Interrupted =>
@@ -216,12 +238,17 @@ fn snapshot_named(text: &str) -> Result<String> {
 }
 
 impl Rounds {
-    async fn round(&self, cancel: &CancellationToken) -> Result<SyncReport> {
+    async fn round(&self, cancel: &CancellationToken) -> Round {
         let (lines, to_show) = mpsc::unbounded_channel();
-        let teller = Teller { lines, current: Mutex::default(), told: Mutex::default() };
+        let current = Arc::new(Progress::default());
+        let observer = observe(&current, SAMPLE_EVERY);
+        let teller = Teller { lines, observer, current: Mutex::new(current), told: Mutex::default() };
         let work = sync::sync(&self.job, &self.arm, &self.client, &self.settings, &teller, cancel);
         let shown = Shown { wanted: self.output.progress, lines: Some((to_show, self.output)) };
-        progress::show_with(|| teller.current().read(), shown, work).await
+        let outcome = progress::show_with(|| teller.current().read(), shown, work).await;
+        let Told { target, sums, .. } = teller.told().clone();
+        let began = sums.has_steps() || teller.current().read().phase != Phase::Checking;
+        Round { outcome, course: teller.observer.finish(), target, began, sums }
     }
 
     async fn dry_run(&self, args: &SyncArgs, prices: &PriceTable, cancel: &CancellationToken) -> Result<()> {
@@ -255,17 +282,41 @@ impl Rounds {
     }
 }
 
+/// What a round came to.
+struct Round {
+    outcome: Result<SyncReport>,
+    course: Course,
+    /// The base blob, if it was found.
+    target: String,
+    /// Whether any step was begun.
+    began: bool,
+    sums: Sums,
+}
+
 /// Says what is done while it is done.
 struct Teller {
     lines: mpsc::UnboundedSender<String>,
+    observer: Observer,
     current: Mutex<Arc<Progress>>,
+    told: Mutex<Told>,
+}
+
+/// What is known so far.
+#[derive(Clone, Default)]
+struct Told {
     /// Whether the whole outline was told.
-    told: Mutex<bool>,
+    outline: bool,
+    target: String,
+    sums: Sums,
 }
 
 impl Teller {
     fn current(&self) -> Arc<Progress> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn say(&self, line: String) {
@@ -276,8 +327,9 @@ impl Teller {
 
 impl Witness for Teller {
     fn found(&self, outlook: &Outlook) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *told, true) {
+        let mut told = self.told();
+        told.target = outlook.target.to_string();
+        if std::mem::replace(&mut told.outline, true) {
             return;
         }
         self.say(format!("target        {}", outlook.target));
@@ -291,9 +343,11 @@ impl Witness for Teller {
 
     fn begins(&self, _: &Planned, progress: &Arc<Progress>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(progress);
+        self.observer.follow(progress);
     }
 
     fn sealed(&self, planned: &Planned, report: &Report) {
+        self.told().sums.add(report);
         let resumed = report.resumed_from.map(|at| format!(" (taken up at byte {at})")).unwrap_or_default();
         self.say(format!(
             "sealed        {:<24} {} changed, {} sent in {:.1} s ({}/s), point {}{resumed}",

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pages::ChunkData;
-use crate::azure::{Fence, PageBlob, Role, Timeouts};
+use crate::azure::{Fence, Learned, PageBlob, Role, Timeouts};
 use crate::error::{Error, ErrorKind};
 use crate::image::{ImageReader, ImageWriter};
 use crate::leaf::Sums;
 use crate::plan::Chunk;
+use crate::plan::balance::Rates;
 use crate::range::{ExtentKind, PageRange};
 
 use super::frontier::{Counts, Written};
@@ -65,6 +66,26 @@ pub struct Route {
 }
 
 impl Route {
+    /// Zeros that were joined to save requests are not to cost some.
+    fn zeros_in(&self, chunk: Chunk) -> ZeroRule {
+        let shortest_run = self.zeros.shortest_run.max(2 * chunk.widest_gap);
+        ZeroRule { shortest_run, ..self.zeros }
+    }
+
+    /// What both sides take in a second: as documented, or found, or allowed by the user.
+    pub(super) fn rates(&self) -> Rates {
+        let source = if let Source::Blob { blob, .. } = &self.source { Some(blob.learned()) } else { None };
+        let sides = [source, self.sink.learned()];
+        let least = |of: fn(&Learned) -> Option<f64>, documented: f64| {
+            sides.iter().flatten().filter_map(of).reduce(f64::min).unwrap_or(documented)
+        };
+        let documented = Rates::default();
+        Rates {
+            bytes_per_second: least(|side| side.bytes_per_second, documented.bytes_per_second),
+            requests_per_second: least(|side| side.requests_per_second, documented.requests_per_second),
+        }
+    }
+
     /// Moves one chunk.
     pub async fn copy(&self, chunk: Chunk) -> CallResult<Written> {
         let length = chunk.range.len();
@@ -78,7 +99,7 @@ impl Route {
                 counts,
             });
         }
-        let scanned = self.source.read(chunk.range, self.zeros).await?;
+        let scanned = self.source.read(chunk.range, self.zeros_in(chunk)).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
         for piece in scanned.pieces {
             if let Some((frames, crc)) = piece.data {
@@ -188,6 +209,13 @@ impl Sink {
             Self::Image(image) => {
                 image.zero(range).await.map_err(|error| local(Role::Target, image.path().display(), error))
             }
+        }
+    }
+
+    fn learned(&self) -> Option<Learned> {
+        match self {
+            Self::Base { blob, .. } | Self::Disk { blob, .. } => Some(blob.learned()),
+            Self::Image(_) => None,
         }
     }
 

@@ -22,6 +22,7 @@
 pub mod chunk;
 pub mod frontier;
 pub mod keeper;
+mod rates;
 pub mod scan;
 pub mod window;
 
@@ -47,6 +48,7 @@ use crate::range::ExtentKind;
 use chunk::Route;
 use frontier::{Checkpoint, Frontier, Written};
 use keeper::{Backlog, Keeper};
+use rates::Look;
 use window::Window;
 
 /// Chunks that may be written ahead of one that is still being tried: what the frontier remembers of them.
@@ -134,6 +136,7 @@ pub struct Run<'a> {
     frontier: Frontier,
     planned: VecDeque<Chunk>,
     planner: Option<Planner>,
+    rates: Look,
     totals: Totals,
     chunks: u64,
     in_flight: JoinSet<Outcome>,
@@ -164,6 +167,7 @@ impl<'a> Run<'a> {
             frontier: Frontier::new(checkpoint),
             planned: VecDeque::new(),
             planner: Some(planner),
+            rates: Look::new(progress),
             totals: Totals::default(),
             chunks: 0,
             in_flight: JoinSet::new(),
@@ -258,6 +262,7 @@ impl<'a> Run<'a> {
         match extent {
             Some(extent) => {
                 if let Some(planner) = &mut self.planner {
+                    planner.learn(self.rates.now(&self.route, self.progress));
                     planner.push(extent, &mut chunks);
                 }
             }

@@ -214,7 +214,7 @@ mod tests {
     fn chunks_that_take_long_hold_the_window_and_then_shrink_it() {
         let start = Instant::now();
         let mut window = Window::new(16, u64::MAX, CALL);
-        pass(&mut window, 50, Duration::from_secs(30), start);
+        pass(&mut window, 50, SLOW * 3 / 2, start);
         assert!((window.limit() - FIRST).abs() < 1e-9, "it does not grow");
         pass(&mut window, 1, Duration::from_mins(1), start);
         assert!((window.limit() - FIRST * SHRINK).abs() < 1e-9);

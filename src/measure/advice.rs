@@ -1,6 +1,30 @@
 //! What a limit means to a person, and what to change.
 
+use std::fmt;
+
 use super::{Course, Limit};
+
+/// What limits a run, and by what it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The limit.
+    pub limit: Limit,
+    /// In a word: `503`, `slow`, `--memory`; may be empty.
+    pub by: &'static str,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { limit: Limit::Unknown, by: "" }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.limit.words())?;
+        if self.by.is_empty() { Ok(()) } else { write!(f, " ({})", self.by) }
+    }
+}
 
 impl Limit {
     /// All of them.

@@ -46,19 +46,19 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// From now on `hold` is the reason, with that many chunks in flight; `None` when no copy is under way.
-    pub(crate) fn show(&mut self, hold: Option<Hold>, chunks: u64, now: Instant) {
+    /// From now on this is the reason, with that many chunks in flight; `None` when no copy is under way.
+    pub(crate) fn show(&mut self, reason: Option<Hold>, chunks: u64, now: Instant) {
         self.held = self.read(now);
-        self.now = hold.map(|hold| (hold, chunks, now));
+        self.now = reason.map(|reason| (reason, chunks, now));
     }
 
     /// The times until `now`.
     pub(crate) fn read(&self, now: Instant) -> Held {
         let mut held = self.held;
-        let Some((hold, chunks, since)) = self.now else { return held };
+        let Some((reason, chunks, since)) = self.now else { return held };
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         held.chunks += chunks as f64 * seconds;
-        *match hold {
+        *match reason {
             Hold::Listing => &mut held.listing,
             Hold::Concurrency => &mut held.concurrency,
             Hold::Memory => &mut held.memory,

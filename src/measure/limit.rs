@@ -15,11 +15,10 @@
 //! It is a function of the counters that it was shown, and looks at no clock.
 
 use std::collections::VecDeque;
-use std::fmt;
 
-use super::Limit;
 use super::counters::{Counters, Side};
 use super::hold::Held;
+use super::{Found, Limit};
 
 /// Seconds that a verdict is about.
 const LOOK_BACK: f64 = 2.0;
@@ -45,28 +44,6 @@ const MAINLY: f64 = 0.7;
 const ENOUGH: u64 = 3;
 /// Classes of request sizes, each four times the one before: how long a request takes depends on its size.
 const CLASSES: usize = 16;
-
-/// What limits a run, and by what it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The limit.
-    pub limit: Limit,
-    /// In a word: `503`, `slow`, `--memory`; may be empty.
-    pub by: &'static str,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Self { limit: Limit::Unknown, by: "" }
-    }
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.limit.words())?;
-        if self.by.is_empty() { Ok(()) } else { write!(f, " ({})", self.by) }
-    }
-}
 
 /// Finds the limit of one run. Shown the counters a few times a second, it keeps those of the last ten seconds, and how
 /// long a chunk took when it was quickest.

@@ -4,7 +4,18 @@
 //! Progress (counters, all growing) ──sampled──> Course (samples, latencies, map) ──> limit finder ──> report
 //! ```
 //!
-//! Everything here is plain data that serialises, so that a course can be kept, compared and drawn later.
+//! [`observe`] does it for a run that has a [`crate::progress::Progress`]:
+//! ```no_run
+//! # async fn example(progress: snapferry::progress::Progress, copy: impl Future<Output = ()>) {
+//! use snapferry::measure::{SAMPLE_EVERY, observe};
+//! let observer = observe(&progress, SAMPLE_EVERY);
+//! copy.await;
+//! let course = observer.finish();
+//! println!("limited by {}", course.limited_by().unwrap_or_default());
+//! # }
+//! ```
+//!
+//! What is kept is plain data that serialises, so that a course can be kept, compared and drawn later.
 
 mod advice;
 mod counters;
@@ -17,8 +28,9 @@ pub mod times;
 
 use serde::{Deserialize, Serialize};
 
+pub use advice::Found;
 pub use counters::{Counters, Side};
-pub use limit::{Found, LimitFinder};
+pub use limit::LimitFinder;
 pub use sampler::{Observer, SAMPLE_EVERY, observe};
 
 /// What keeps a run from being faster.

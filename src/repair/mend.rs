@@ -103,7 +103,7 @@ pub(super) async fn write(
         if writing.len() < PARALLEL
             && let Some(range) = rest.next()
         {
-            let chunk = Chunk { range: *range, kind: ExtentKind::Data, changed: range.len() };
+            let chunk = Chunk { range: *range, kind: ExtentKind::Data, changed: range.len(), widest_gap: 0 };
             writing.push_back(route.copy(chunk));
             continue;
         }

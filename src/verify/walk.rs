@@ -28,6 +28,9 @@ use super::choice::{Choice, Part};
 use super::differences::Tally;
 use super::look::{Looked, Task, look};
 
+/// Reads that are at most this far apart, in bytes, become one request.
+const JOINED: u64 = 64 << 10;
+
 /// What a point is compared with, as far as it is a record.
 pub(crate) enum Records {
     /// There is none, or it is not asked.
@@ -179,7 +182,7 @@ impl Walk<'_> {
         let mut joined: VecDeque<PageRange> = VecDeque::new();
         for range in held.into_iter().map(|range| around(range, self.length)) {
             match joined.back_mut() {
-                Some(last) if range.start() <= last.end().saturating_add(self.settings.plan.join_gap) => {
+                Some(last) if range.start() <= last.end().saturating_add(JOINED) => {
                     *last = PageRange::new(last.start(), last.end().max(range.end())).unwrap_or(*last);
                 }
                 _ => joined.push_back(range),

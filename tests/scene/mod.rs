@@ -85,7 +85,7 @@ impl Scene {
 
 pub fn small_chunks(world: &mut World) {
     world.settings.plan.chunk = CHUNK;
-    world.settings.plan.join_gap = 0;
+    world.settings.plan.join_gap = Some(0);
     world.settings.copy.grace = Duration::from_millis(20);
 }
 

@@ -1,0 +1,185 @@
+//! `--report FILE`: the course of a copy as JSON, written when it is over, also when it failed after it began.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::output;
+use crate::azure::reply::scrub;
+use crate::error::{Error, ErrorKind, Result};
+use crate::measure::{Course, Limit};
+use crate::step::Report;
+
+/// Where a report goes.
+pub(super) struct ReportFile {
+    path: PathBuf,
+    began: Timestamp,
+}
+
+/// What a copy came to, over all of its steps and as far as it came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums {
+    bytes: u64,
+    extents: u64,
+    retries: u64,
+    point: Option<String>,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, report: &Report) {
+        self.bytes += report.bytes_sent;
+        self.extents += report.totals.data_extents;
+        self.retries += report.retries;
+        self.point = Some(report.point.point.clone());
+    }
+
+    /// Whether any step was done.
+    pub(super) fn has_steps(&self) -> bool {
+        self.point.is_some()
+    }
+}
+
+/// What was to be copied; no SAS in it.
+pub(super) struct Scope {
+    pub(super) source: String,
+    pub(super) target: String,
+    /// Such as `the whole disk`.
+    pub(super) copied: String,
+    /// Whether anything of it was begun.
+    pub(super) began: bool,
+}
+
+/// What a copy did, as plain facts.
+#[derive(Serialize)]
+struct CopyRun {
+    source: String,
+    copied: String,
+    target: String,
+    /// The point that was sealed last.
+    point: Option<String>,
+    /// Why it ended before it was done.
+    error: Option<String>,
+    version: &'static str,
+    began: Timestamp,
+    bytes: u64,
+    /// Of the difference, where all are known.
+    extents: Option<u64>,
+    requests: u64,
+    retries: u64,
+    seconds: f64,
+}
+
+/// A report for programs.
+#[derive(Serialize)]
+struct Document<'a> {
+    kind: &'static str,
+    run: &'a CopyRun,
+    /// What the main limit means and what to change.
+    advice: Option<&'static str>,
+    course: &'a Course,
+}
+
+impl ReportFile {
+    /// A report that is going to be written to `path`. It is tried now: nobody shall wait for hours to learn that it
+    /// cannot be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Output`] when nothing can be written there.
+    pub(super) fn at(path: &Path) -> Result<Self> {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            let why = "its name does not end in .json, the form in which it is written";
+            return Err(Error::new(ErrorKind::Usage, "use --report", why)
+                .on(scrub(&path.display().to_string()))
+                .next("such as --report copy.json"));
+        }
+        let file = Self { path: path.to_owned(), began: Timestamp::now() };
+        if file.path.is_dir() {
+            return Err(file.unwritable(&"it is a folder"));
+        }
+        let trial = file.beside();
+        std::fs::File::create_new(&trial)
+            .and_then(|_| std::fs::remove_file(&trial))
+            .map_err(|error| file.unwritable(&error))?;
+        Ok(file)
+    }
+
+    /// Writes what became of the copy. One that failed before it began has no course to tell of.
+    pub(super) fn write<T>(
+        &self,
+        scope: Scope,
+        sums: &Sums,
+        course: &Course,
+        outcome: &Result<T>,
+    ) -> Result<()> {
+        if outcome.is_err() && !scope.began {
+            return Ok(());
+        }
+        let last = course.samples.last();
+        let run = CopyRun {
+            source: scope.source,
+            copied: scope.copied,
+            target: scope.target,
+            point: sums.point.clone(),
+            error: outcome.as_ref().err().map(ToString::to_string),
+            version: env!("CARGO_PKG_VERSION"),
+            began: self.began,
+            bytes: if outcome.is_ok() { sums.bytes } else { last.map_or(0, |last| last.bytes_out) },
+            extents: outcome.is_ok().then_some(sums.extents),
+            requests: last.map_or(0, |last| last.source_requests + last.target_requests),
+            retries: sums.retries,
+            seconds: course.seconds,
+        };
+        let main = course.limits.iter().find(|share| share.limit != Limit::Unknown);
+        let advice = main.map(|share| share.limit.advice());
+        let document = Document { kind: "copy-report", run: &run, advice, course };
+        let text = serde_json::to_string_pretty(&document).map_err(|error| self.unwritable(&error))? + "\n";
+        self.replace(&text).map_err(|error| self.unwritable(&error))
+    }
+
+    /// All of it or nothing: whoever looks at the path sees the old report or the new one.
+    fn replace(&self, text: &str) -> std::io::Result<()> {
+        let new = self.beside();
+        let written = std::fs::File::create_new(&new)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&new, &self.path));
+        if written.is_err() {
+            // What is left of it is of no use to anybody.
+            let _ = std::fs::remove_file(&new);
+        }
+        written
+    }
+
+    /// A name in the same folder that nobody has.
+    fn beside(&self) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(self.path.file_name().unwrap_or_default());
+        name.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
+        self.path.with_file_name(name)
+    }
+
+    fn unwritable(&self, why: &impl ToString) -> Error {
+        Error::new(ErrorKind::Output, "write the report", why.to_string())
+            .on(scrub(&self.path.display().to_string()))
+            .next("give --report a file in a folder that can be written to")
+    }
+}
+
+/// Ends a command with its result, and with the failure of its report only where there is no worse.
+pub(super) fn end<T>(
+    outcome: Result<T>,
+    reported: Result<()>,
+    show: impl FnOnce(T) -> Result<()>,
+) -> Result<()> {
+    match (outcome, reported) {
+        (Ok(report), reported) => show(report).and(reported),
+        (Err(error), reported) => {
+            if let Err(unwritten) = reported {
+                output::say_error(&unwritten);
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What a copy takes in a second, for whoever plans it: what the services were found to give, and what the line does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chunk::Route;
+use crate::plan::balance::Rates;
+use crate::progress::Progress;
+
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A copy that is younger has not shown yet what it can.
+const OPENING: Duration = Duration::from_secs(6);
+/// Requests are what is short when a copy makes more than this part of what the service takes.
+const MANY: f64 = 0.8;
+
+/// Looks at a copy now and then.
+#[derive(Debug)]
+pub(super) struct Look {
+    begun: Instant,
+    looked_at: Instant,
+    bytes: u64,
+    requests: u64,
+    rates: Option<Rates>,
+    /// The most bytes a second that came in any look.
+    most: f64,
+}
+
+impl Look {
+    pub(super) fn new(progress: &Progress) -> Self {
+        let now = Instant::now();
+        let read = progress.source.read();
+        Self {
+            begun: now,
+            looked_at: now,
+            bytes: read.bytes_in,
+            requests: read.requests,
+            rates: None,
+            most: 0.0,
+        }
+    }
+
+    /// The rates at this moment.
+    pub(super) fn now(&mut self, route: &Route, progress: &Progress) -> Rates {
+        let passed = self.looked_at.elapsed();
+        match self.rates {
+            Some(rates) if passed < LOOK_EVERY => return rates,
+            _ => {}
+        }
+        let mut rates = route.rates();
+        if passed >= LOOK_EVERY {
+            let read = progress.source.read();
+            let bytes = (read.bytes_in - self.bytes) as f64 / passed.as_secs_f64();
+            let requests = (read.requests - self.requests) as f64 / passed.as_secs_f64();
+            self.most = self.most.max(bytes);
+            (self.bytes, self.requests, self.looked_at) = (read.bytes_in, read.requests, Instant::now());
+            // Neither is used up: then it is the line that is narrow, and bytes are dearer than the service makes them.
+            if self.begun.elapsed() >= OPENING && requests < MANY * rates.requests_per_second {
+                rates.bytes_per_second = rates.bytes_per_second.min(self.most.max(1.0));
+            }
+        }
+        self.rates = Some(rates);
+        rates
+    }
+}

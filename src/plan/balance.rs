@@ -1,0 +1,150 @@
+//! How wide a gap may be that is copied along.
+//!
+//! A page blob takes so many requests and so many bytes a second, each for itself, so a copy takes as long as the scarcer
+//! of the two: `max(requests / R, bytes / B)`. A gap that is joined costs its bytes and saves a request. Joined gaps should
+//! therefore be the narrowest, and as many as it takes until both are used up at the same pace: any narrower limit leaves
+//! bytes unused while requests are waited for, any wider one the other way round. (To take the narrowest first is best
+//! because each joined gap saves the same, one request.)
+//!
+//! The gaps to come are not known, so the limit is steered: after each chunk, wider when requests are what is short, and
+//! narrower when bytes are.
+
+use crate::leaf::LEAF;
+
+/// What a page blob takes, as documented: 60 MiB/s and 500 requests/s.
+const DOCUMENTED: Rates = Rates { bytes_per_second: 60.0 * 1_048_576.0, requests_per_second: 500.0 };
+/// What counts of a chunk after as many others: the last second or two of a copy that is held back by requests.
+const REMEMBERED: f64 = 0.999;
+/// How much one short chunk moves the limit at most.
+const STEP: f64 = 0.02;
+/// As how many short chunks one counts at most.
+const MOST_AT_ONCE: f64 = 16.0;
+
+/// What the scarcer side of a copy takes in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Bytes of data.
+    pub bytes_per_second: f64,
+    /// Requests that move data.
+    pub requests_per_second: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        DOCUMENTED
+    }
+}
+
+impl Rates {
+    /// The gap that costs as much as a request, in bytes: where to begin.
+    fn break_even(self) -> f64 {
+        self.bytes_per_second / self.requests_per_second
+    }
+}
+
+/// Steers the widest gap that is joined.
+#[derive(Clone, Debug)]
+pub(super) struct Balance {
+    rates: Rates,
+    /// The widest gap that is joined now, in bytes.
+    widest: f64,
+    /// Not wider than a chunk.
+    most: f64,
+    /// Seconds that the chunks of late take, for their bytes and for their requests.
+    by_bytes: f64,
+    by_requests: f64,
+}
+
+impl Balance {
+    pub(super) fn new(rates: Rates, chunk: u64) -> Self {
+        let most = chunk as f64;
+        Self { rates, widest: rates.break_even().min(most), most, by_bytes: 0.0, by_requests: 0.0 }
+    }
+
+    pub(super) fn learn(&mut self, rates: Rates) {
+        self.rates = rates;
+    }
+
+    /// The widest gap, in bytes, over which two data extents are joined.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(super) fn widest(&self) -> u64 {
+        self.widest as u64
+    }
+
+    /// A chunk of so many bytes was planned.
+    pub(super) fn planned(&mut self, bytes: u64) {
+        self.by_bytes = self.by_bytes * REMEMBERED + bytes as f64 / self.rates.bytes_per_second;
+        self.by_requests = self.by_requests * REMEMBERED + 1.0 / self.rates.requests_per_second;
+        let short_of_requests =
+            (self.by_requests - self.by_bytes) / (self.by_requests + self.by_bytes).max(f64::MIN_POSITIVE);
+        // A long chunk says as much as the short ones that take as long.
+        let weight = (bytes as f64 / self.rates.break_even()).clamp(1.0, MOST_AT_ONCE);
+        self.widest = (self.widest * (short_of_requests * STEP * weight).exp()).clamp(LEAF as f64, self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXTENTS: usize = 100_000;
+    const SIZE: f64 = 4096.0;
+
+    /// Gaps that spread as those between independent writes do.
+    fn gaps(mean: f64) -> Vec<f64> {
+        let mut random = fastrand::Rng::with_seed(7);
+        (0..EXTENTS).map(|_| (-random.f64().max(1e-12).ln() * mean).max(LEAF as f64).round()).collect()
+    }
+
+    fn seconds(rates: Rates, requests: f64, bytes: f64) -> f64 {
+        (requests / rates.requests_per_second).max(bytes / rates.bytes_per_second)
+    }
+
+    /// The least time in which the extents can be copied, whichever gaps are joined: the narrowest first.
+    fn best(gaps: &[f64], rates: Rates) -> f64 {
+        let mut sorted = gaps.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let mut bytes = SIZE * EXTENTS as f64;
+        let mut requests = EXTENTS as f64;
+        let mut best = seconds(rates, requests, bytes);
+        for gap in sorted {
+            bytes += gap;
+            requests -= 1.0;
+            best = best.min(seconds(rates, requests, bytes));
+        }
+        best
+    }
+
+    /// The time that the steered limit comes to.
+    fn steered(gaps: &[f64], rates: Rates) -> f64 {
+        let mut balance = Balance::new(rates, 4 << 20);
+        let (mut requests, mut bytes, mut chunk) = (0.0, 0.0, SIZE);
+        for gap in gaps {
+            if *gap <= balance.widest && chunk + gap < 4e6 {
+                chunk += gap + SIZE;
+                continue;
+            }
+            requests += 1.0;
+            bytes += chunk;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            balance.planned(chunk as u64);
+            chunk = SIZE;
+        }
+        seconds(rates, requests, bytes)
+    }
+
+    #[test]
+    fn what_is_joined_comes_near_the_least_time_possible() {
+        for mean in [8e3, 30e3, 100e3, 300e3, 1e6, 10e6] {
+            for rates in [
+                Rates::default(),
+                Rates { requests_per_second: 2000.0, ..Rates::default() },
+                Rates { bytes_per_second: 6e6, ..Rates::default() },
+            ] {
+                let gaps = gaps(mean);
+                let (best, steered) = (best(&gaps, rates), steered(&gaps, rates));
+                assert!(steered <= best * 1.03, "gaps of {mean}, {rates:?}: {steered} s, at best {best} s");
+            }
+        }
+    }
+}
