@@ -336,32 +336,20 @@ impl PageBlob {
         Ok(listed.into_iter().filter(|(of, _)| *of == name).map(|(_, snapshot)| snapshot).collect())
     }
 
+    /// List Blobs of the container: the names of all blobs in it that begin with `prefix`, their snapshots left out.
+    pub(crate) async fn names_beside(&self, prefix: &str) -> CallResult<Vec<String>> {
+        let items = self.list_beside(Some(prefix.to_owned()), Vec::new()).await?;
+        Ok(items.into_iter().filter_map(|item| item.name).collect())
+    }
+
     /// List Blobs of the container: the snapshots of all blobs in it whose names begin with `prefix`, each with its blob's
     /// name; by name, then oldest first.
     pub(crate) async fn snapshots_beside(
         &self,
         prefix: Option<String>,
     ) -> CallResult<Vec<(String, ListedSnapshot)>> {
-        const CALL: &str = "List Blobs";
-        let Some((url, _)) = self.resource().container() else {
-            return Err(self.endpoint.error(CALL, Cause::Protocol("the URL names no container".to_owned())));
-        };
-        let options = BlobContainerClientOptions {
-            client_options: client_options(&self.endpoint),
-            version: SERVICE_VERSION.to_owned(),
-        };
-        let container = BlobContainerClient::new(url, None, Some(options))
-            .map_err(|error| self.endpoint.error_of_sdk(CALL, error))?;
-        let items = self
-            .repeat(CALL, || async {
-                let options = BlobContainerClientListBlobsOptions {
-                    include: Some(vec![ListBlobsIncludeItem::Snapshots, ListBlobsIncludeItem::Metadata]),
-                    prefix: prefix.clone(),
-                    ..Default::default()
-                };
-                container.list_blobs(Some(options))?.try_collect::<Vec<_>>().await
-            })
-            .await?;
+        let include = vec![ListBlobsIncludeItem::Snapshots, ListBlobsIncludeItem::Metadata];
+        let items = self.list_beside(prefix, include).await?;
         let found = items.into_iter().filter_map(|item| {
             let metadata = item.metadata.and_then(|metadata| metadata.values).unwrap_or_default();
             let length = item.properties.and_then(|properties| properties.content_length);
@@ -376,6 +364,32 @@ impl PageBlob {
             Some((item.name?, snapshot))
         });
         Ok(found.collect())
+    }
+
+    async fn list_beside(
+        &self,
+        prefix: Option<String>,
+        include: Vec<ListBlobsIncludeItem>,
+    ) -> CallResult<Vec<BlobItem>> {
+        const CALL: &str = "List Blobs";
+        let Some((url, _)) = self.resource().container() else {
+            return Err(self.endpoint.error(CALL, Cause::Protocol("the URL names no container".to_owned())));
+        };
+        let options = BlobContainerClientOptions {
+            client_options: client_options(&self.endpoint),
+            version: SERVICE_VERSION.to_owned(),
+        };
+        let container = BlobContainerClient::new(url, None, Some(options))
+            .map_err(|error| self.endpoint.error_of_sdk(CALL, error))?;
+        self.repeat(CALL, || async {
+            let options = BlobContainerClientListBlobsOptions {
+                include: (!include.is_empty()).then(|| include.clone()),
+                prefix: prefix.clone(),
+                ..Default::default()
+            };
+            container.list_blobs(Some(options))?.try_collect::<Vec<_>>().await
+        })
+        .await
     }
 
     /// Another blob of the container, reached the same way.
