@@ -107,9 +107,29 @@ impl CallError {
         }
     }
 
+    /// Whether it is the *source* of a server-side copy that was refused or did not answer. The status is then the one of
+    /// the source; what code it gave is told by newer versions of the service only.
+    pub fn is_of_copy_source(&self) -> bool {
+        match &self.cause {
+            Cause::Service(reply) => {
+                reply.code == "CannotVerifyCopySource" || reply.copy_source_code.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the source of a server-side copy has too much to do.
+    pub fn is_congestion_of_copy_source(&self) -> bool {
+        let Cause::Service(reply) = &self.cause else { return false };
+        let told = reply.copy_source_code.as_deref();
+        self.is_of_copy_source()
+            && (matches!(reply.status, 429 | 503) || matches!(told, Some("ServerBusy" | "OperationTimedOut")))
+    }
+
     /// Whether the service says that it has too much to do, or shows it by not answering.
     pub fn is_congestion(&self) -> bool {
         match &self.cause {
+            Cause::Service(_) if self.is_of_copy_source() => false,
             Cause::Service(reply) => {
                 reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut"
             }
@@ -365,7 +385,12 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
 fn permission_for(call: &str) -> Option<&'static str> {
     Some(match call {
         "Get Blob" | "Get Blob Properties" | "Get Page Ranges" | "Get Page Ranges Diff" => "r",
-        "Put Page" | "Clear Pages" | "Set Blob Properties" | "Set Blob Metadata" | "Lease Blob" => "w",
+        "Put Page"
+        | "Put Page From URL"
+        | "Clear Pages"
+        | "Set Blob Properties"
+        | "Set Blob Metadata"
+        | "Lease Blob" => "w",
         "Put Blob" | "Snapshot Blob" => "c' or 'w",
         "Delete Blob" => "d",
         "List Blobs" => "l",

@@ -33,7 +33,8 @@ pub struct Reading {
     pub requests: u64,
     /// Attempts that were made again.
     pub retries: u64,
-    /// Of those, the ones after which the service needs less load: throttled, timed out, unanswered.
+    /// Of those, the ones after which the service needs less load: throttled, timed out, unanswered. Besides, attempts of
+    /// the other side's service to read from this one that ended so.
     pub congested: u64,
     /// Bytes of reply bodies.
     pub bytes_in: u64,
@@ -83,6 +84,10 @@ impl Meter {
         if error.is_congestion() {
             self.congested.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(crate) fn congested_elsewhere(&self) {
+        self.congested.fetch_add(1, Relaxed);
     }
 
     /// Shows a wait for as long as the result lives.

@@ -279,6 +279,7 @@ impl Restore<'_> {
             sink: Sink::Image(self.writer.clone()),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
+            puller: None,
         })
     }
 }
