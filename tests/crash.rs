@@ -118,6 +118,7 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
         tally.late, tally.late_done
     );
     println!("  in server mode: {}; gone on with in the other mode: {}", tally.pulling, tally.crossed);
+    assert!(tally.pulling > 0, "no run was in server mode");
     assert!(tally.missing().is_empty(), "never killed: {:?}", tally.missing());
     assert!(tally.resumed > 0 && tally.refused_grants > 0 && tally.late > 0, "not everything was tried");
 }

@@ -161,7 +161,7 @@ impl Marker {
             return Err(format!("its checkpoint {offset} of {length} bytes makes no sense"));
         }
         let digest = match fields.text("digest")? {
-            UNKNOWN => None,
+            UNKNOWN if format > FORMAT_WITH_DIGEST => None,
             text => Some(u64::from_str_radix(text, 16).map_err(|_| "its digest is not hex")?),
         };
         let point = Some(fields.text("point")?).filter(|text| *text != "none").map(str::to_owned);
@@ -182,7 +182,11 @@ impl Marker {
                     chunks: fields.number("chunks")?,
                     bytes: fields.number("bytes")?,
                     bytes_sent: fields.number("bytes_sent")?,
-                    bytes_pulled: fields.optional_number("bytes_pulled")?,
+                    bytes_pulled: if format > FORMAT_WITH_DIGEST {
+                        fields.number("bytes_pulled")?
+                    } else {
+                        0
+                    },
                     bytes_zero: fields.number("bytes_zero")?,
                 },
                 digest: digest.map(|digest| Crc64::from_parts(digest, offset)),
@@ -223,7 +227,7 @@ impl Marker {
             ("written_at", self.written_at.clone()),
         ];
         let mut optional = vec![("last_point", self.last_point.clone().unwrap_or_default())];
-        if counts.bytes_pulled > 0 {
+        if self.format() > FORMAT_WITH_DIGEST {
             optional.push(("bytes_pulled", counts.bytes_pulled.to_string()));
         }
         if let Some(speed) = self.speed {
@@ -323,11 +327,6 @@ impl<'a> Fields<'a> {
             disk_unique_id: owned("disk_uid"),
             family: owned("family"),
         })
-    }
-
-    /// Zero where it does not stand.
-    fn optional_number(&self, name: &str) -> Result<u64, String> {
-        if self.optional(name).is_some() { self.number(name) } else { Ok(0) }
     }
 
     fn number<T: FromStr>(&self, name: &str) -> Result<T, String> {

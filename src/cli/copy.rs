@@ -41,7 +41,7 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
 
 pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
     let (across_hosts, mode) = (args.across_hosts, args.mode.into());
-    let settings = Settings { across_hosts, mode, ..settings::plan_settings(&args.planning)? };
+    let settings = Settings { mode, across_hosts, ..settings::plan_settings(&args.planning)? };
     look_ahead(&args, &settings, output).await
 }
 
