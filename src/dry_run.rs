@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::plan::{Planner, Totals};
 use crate::prepare::{Prepared, look_at_sources, prepare, resume_offset, start_listing};
 use crate::progress::Progress;
-use crate::step::{PlanReport, Settings, Step};
+use crate::step::{Mode, PlanReport, Settings, Step};
 
 /// Says what [`replicate`](crate::replicate::replicate) would do. Writes nothing; refuses what it would refuse, but for a lease that
 /// somebody holds.
@@ -44,7 +44,7 @@ pub(crate) async fn plan_prepared(
     if matches!(decision, Decision::Create | Decision::Begin | Decision::Rebase | Decision::GoOn(_)) {
         totals = total(survey, resume_offset(decision), settings, progress).await?;
     }
-    Ok(report(survey, action, resumes_from, totals))
+    Ok(report(survey, settings, action, resumes_from, totals))
 }
 
 /// What a step would move, whatever the base blob holds now: for the later steps of a chain.
@@ -57,7 +57,7 @@ pub async fn measure(
     let survey = look_at_sources(step, client, settings, progress).await?;
     let totals = total(&survey, 0, settings, progress).await?;
     let action = if survey.previous.is_some() { "begin" } else { "create" };
-    Ok(report(&survey, action, None, totals))
+    Ok(report(&survey, settings, action, None, totals))
 }
 
 async fn total(survey: &Survey, from: u64, settings: &Settings, progress: &Progress) -> Result<Totals> {
@@ -74,15 +74,24 @@ async fn total(survey: &Survey, from: u64, settings: &Settings, progress: &Progr
     }
 }
 
-fn report(survey: &Survey, action: &'static str, resumes_from: Option<u64>, totals: Totals) -> PlanReport {
+fn report(
+    survey: &Survey,
+    settings: &Settings,
+    action: &'static str,
+    resumes_from: Option<u64>,
+    totals: Totals,
+) -> PlanReport {
+    // The service's own reads of the source are none of ours.
+    let reads_of_service = if settings.mode == Mode::Server { totals.data_chunks } else { 0 };
     PlanReport {
         from: survey.previous.as_ref().map(|previous| previous.id.to_string()),
         to: survey.source.id.to_string(),
         length: survey.source.length,
+        mode: settings.mode,
         action,
         resumes_from,
         bytes_to_read: totals.bytes_changed + totals.bytes_joined,
-        requests_planned: totals.requests(),
+        requests_planned: totals.requests() - reads_of_service,
         totals,
     }
 }

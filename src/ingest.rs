@@ -66,6 +66,7 @@ async fn prepare(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Prepared> {
+    settings.only_stream("copy an image", "no service can read a file or device of this machine")?;
     progress.enter(Phase::Checking);
     let target = connect_target(&job.target, client, settings, progress)?;
     let image = open(&job.image).await?;

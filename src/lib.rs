@@ -17,7 +17,7 @@
 //! (512 bytes), *extent* (a range of the diff: data or clear), *chunk* (a unit of copying, at most 4 MiB),
 //! *plan* (all chunks of a step), *step* (from A to B), *generation* (the fencing number of a run), *marker*
 //! (what the base blob says of itself), *checkpoint* (everything below is written), *seal* (turn a finished
-//! step into a point), *leaf* (4096 bytes), *record* (the checksums of a point's leaves).
+//! step into a point), *mode* (who moves the bytes: this machine, or the service by itself, see [`copy::pull`]), *leaf* (4096 bytes), *record* (the checksums of a point's leaves).
 //!
 //! # Where to start reading
 //! [`replicate`] is the spine: one step from two URLs to a sealed point, with its rules for consistency, retry,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **Consistency.** A point is sealed only when every chunk that was planned was written and acknowledged with
-//! its checksum. Between the marker "applying" and the seal the base says of itself that it is torn.
+//! its checksum; in `server` mode it was acknowledged, and compared with the source in a sample. Between the marker "applying" and the seal the base says of itself that it is torn.
 //!
 //! **Retry.** Inside `azure::retry` only. What still fails there ends the step.
 //!
@@ -18,6 +18,7 @@
 //!
 //! **Crash.** The same without the farewell: the lease lapses within a minute.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -29,9 +30,10 @@ use crate::base::marker::Speed;
 use crate::base::points::Point;
 use crate::base::{self, Base, FAREWELL, Opening};
 use crate::chain::Survey;
-use crate::copy::chunk::Route;
+use crate::copy::chunk::{Route, Source};
 use crate::copy::frontier::Checkpoint;
 use crate::copy::keeper::Keeper;
+use crate::copy::pull::Puller;
 use crate::copy::scan::ZeroRule;
 use crate::copy::{Copied, Run, Stop};
 use crate::diff::Listing;
@@ -41,7 +43,7 @@ use crate::prepare::{Prepared, prepare, resume_offset, start_listing, wish};
 use crate::progress::{Phase, Progress};
 use crate::range::PAGE;
 use crate::restore::check::{Check, Checked};
-use crate::step::{Report, Settings, Step, Verified, Verify};
+use crate::step::{Mode, Report, Settings, Step, Verified, Verify};
 use crate::verify::{ReadBack, read_back};
 
 /// Does one step. Calling it again after it ended, however it ended, is safe: it goes on, or finds that nothing
@@ -91,8 +93,11 @@ pub(crate) async fn carry_out(
         length: opening.length,
         already_sealed: outcome.already_sealed,
         resumed_from: outcome.resumed_from,
+        mode: outcome.mode,
+        fell_back: outcome.fell_back,
         totals: outcome.totals,
         bytes_sent: outcome.bytes_sent,
+        bytes_pulled: outcome.bytes_pulled,
         bytes_zero: outcome.bytes_zero,
         verified: outcome.verified,
         requests: read.source.requests + read.target.requests,
@@ -108,8 +113,11 @@ struct Outcome {
     point: Point,
     already_sealed: bool,
     resumed_from: Option<u64>,
+    mode: Option<Mode>,
+    fell_back: Option<String>,
     totals: Totals,
     bytes_sent: u64,
+    bytes_pulled: u64,
     bytes_zero: u64,
     verified: Option<Verified>,
 }
@@ -202,7 +210,9 @@ impl Work<'_> {
         let planner =
             Planner::new(settings.plan, self.opening.length).behind(from.offset, self.opening.length);
         let keeper = Checked { inner: base, check: self.check };
-        let mut run = Run::new(&keeper, self.route(base), planner, settings.copy, from, self.progress);
+        let puller = self.puller(base);
+        let route = self.route(base, puller.clone());
+        let mut run = Run::new(&keeper, route, planner, settings.copy, from, self.progress);
         let result = run.to_end(&mut listing, self.opening.length, self.cancel).await;
         let (reached, has_cleared) = (run.checkpoint(), run.has_cleared());
         drop(run);
@@ -231,30 +241,48 @@ impl Work<'_> {
             }
         }
         base::check::footer(base, self.survey).await?;
-        let verified = self.verify(base, written).await?;
+        let verified = self.verify(base, from, written).await?;
         self.survey.is_as_it_was().await?;
         self.survey.give_back().await;
         self.progress.enter(Phase::Sealing);
         let bytes = written.counts.bytes_sent - from.counts.bytes_sent;
+        let bytes_pulled = written.counts.bytes_pulled - from.counts.bytes_pulled;
+        let fell_back = puller.as_ref().and_then(|puller| puller.fell_back()).map(str::to_owned);
+        let is_server = bytes_pulled > 0 || (puller.is_some() && fell_back.is_none());
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         base.measured(Speed { bytes, millis }).await;
         Ok(Outcome {
             point: base.seal(written).await?,
             already_sealed: false,
             resumed_from: (from.offset > 0).then_some(from.offset),
+            mode: Some(if is_server { Mode::Server } else { Mode::Stream }),
+            fell_back,
             totals,
             bytes_sent: bytes,
+            bytes_pulled,
             bytes_zero: written.counts.bytes_zero - from.counts.bytes_zero,
             verified,
         })
     }
 
     /// Reads back what was written, before anything says that it is right. What is not right is never gone on with.
-    async fn verify(&self, base: &mut Base, written: Checkpoint) -> Result<Option<Verified>> {
+    async fn verify(
+        &self,
+        base: &mut Base,
+        from: Checkpoint,
+        written: Checkpoint,
+    ) -> Result<Option<Verified>> {
         if self.settings.verify == Verify::None {
+            if written.counts.bytes_pulled > 0 {
+                tracing::warn!(
+                    bytes = written.counts.bytes_pulled,
+                    "nothing proves what the service pulled by itself: it was neither checked on its way nor read back"
+                );
+            }
             return Ok(None);
         }
-        let read_back = read_back(base, self.survey, self.settings, self.progress);
+        let pulled_before = (from.counts.bytes_pulled > 0).then_some(from.offset);
+        let read_back = read_back(base, self.survey, pulled_before, self.settings, self.progress);
         let stop = tokio::select! {
             read = read_back => match read? {
                 ReadBack { bytes, wrong: None } => {
@@ -281,7 +309,17 @@ impl Work<'_> {
             .next("nothing was sealed; the same command copies the step again. If it fails again, begin anew with --rebase, and report this")
     }
 
-    fn route(&self, base: &Base) -> Route {
+    /// Has the service move the bytes, where that is asked for.
+    fn puller(&self, base: &Base) -> Option<Arc<Puller>> {
+        match (&self.survey.source.at, self.settings.mode) {
+            (Source::Blob { blob, .. }, Mode::Server) => {
+                Some(Arc::new(Puller::new(blob.clone(), base.blob().clone(), base.fence())))
+            }
+            _ => None,
+        }
+    }
+
+    fn route(&self, base: &Base, puller: Option<Arc<Puller>>) -> Route {
         // A full copy begins at zeros: what it does not write is zero already.
         let zeros_are_free = self.opening.step.from.is_none();
         Route {
@@ -289,6 +327,7 @@ impl Work<'_> {
             sink: base.sink(),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
+            puller,
         }
     }
 

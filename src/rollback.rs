@@ -191,6 +191,7 @@ impl Back<'_> {
             sink: base.sink(),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: false },
             zeros_are_free: false,
+            puller: None,
         };
         let time = point.resource().snapshot().unwrap_or_default().to_owned();
         let mut bytes = 0;

@@ -8,6 +8,7 @@ use crate::base::points::Point;
 use crate::chain::Origin;
 use crate::copy::CopyOptions;
 use crate::diff::ListingOptions;
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{PlanOptions, Totals};
 
 /// The three URLs of a step.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub plan: PlanOptions,
     /// Zeros inside a chunk that are not sent as bytes, from this length on.
     pub zero_run: u64,
+    /// Who moves the bytes.
+    pub mode: Mode,
     /// How chunks are moved.
     pub copy: CopyOptions,
     /// How page lists are asked for.
@@ -46,13 +49,36 @@ pub struct Settings {
     pub verify: Verify,
 }
 
+/// Who moves the bytes from the source to the base blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// This machine: they are checked on their way, and the point gets a record.
+    #[default]
+    Stream,
+    /// The service of the base blob reads them from the source (see [`crate::copy::pull`]); this machine does where that is
+    /// refused. The point gets no record.
+    Server,
+}
+
+impl Settings {
+    /// Refuses `server` mode for what the service cannot pull.
+    pub(crate) fn only_stream(&self, tried: &str, why: &str) -> Result<()> {
+        match self.mode {
+            Mode::Stream => Ok(()),
+            Mode::Server => Err(Error::new(ErrorKind::Usage, tried, why).next("leave --mode server out")),
+        }
+    }
+}
+
 /// What is read back from the base blob, and compared, before a step is sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
-    /// Nothing: every write was acknowledged with its checksum.
+    /// Nothing: every write was acknowledged with its checksum. What the service pulled by itself is then unproven.
     None,
-    /// A random part of what the run wrote, against the checksums of what came from the source.
+    /// A random part of what the run wrote, against the checksums of what came from the source; against the source itself
+    /// where the bytes did not pass.
     #[default]
     Sample,
     /// That, and the whole base blob against the source, byte for byte.
@@ -73,6 +99,7 @@ impl Default for Settings {
         Self {
             plan: PlanOptions::default(),
             zero_run: 64 << 10,
+            mode: Mode::default(),
             copy: CopyOptions::default(),
             listing: ListingOptions::default(),
             lease: LeaseOptions::default(),
@@ -97,11 +124,17 @@ pub struct Report {
     pub already_sealed: bool,
     /// The byte from which an interrupted run was taken up.
     pub resumed_from: Option<u64>,
+    /// Who moved the bytes of this run; `None` when there was nothing left to move.
+    pub mode: Option<Mode>,
+    /// Why they went through this machine, from the start or from some chunk on, though `server` mode was asked for.
+    pub fell_back: Option<String>,
     /// What was planned in this run.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Bytes of the source that were sent to the target, each once.
+    /// Bytes of the source that went to the target, each once.
     pub bytes_sent: u64,
+    /// Of those, bytes that the service pulled by itself.
+    pub bytes_pulled: u64,
     /// Bytes that are zero in the source and were not sent.
     pub bytes_zero: u64,
     /// What was read back before the seal; `None` when nothing was.
@@ -125,6 +158,8 @@ pub struct PlanReport {
     pub to: String,
     /// Its length in bytes, footer included.
     pub length: u64,
+    /// Who would move the bytes, unless the service refuses to.
+    pub mode: Mode,
     /// `create`, `begin`, `rebase`, `go-on`, `finish-seal` or `done`.
     pub action: &'static str,
     /// The byte from which an interrupted run would be taken up.

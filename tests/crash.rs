@@ -59,6 +59,9 @@ pub struct Tally {
     pub late: u64,
     /// Those of them that took effect all the same, by call: no page and no marker of the dead is among them.
     pub late_done: BTreeMap<&'static str, u64>,
+    /// Runs in server mode, and those that went on with a step that was begun in the other.
+    pub pulling: u64,
+    pub crossed: u64,
 }
 
 impl Tally {
@@ -90,7 +93,7 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
     let mut chains = 0;
     // What the seed does not come to by chance is aimed at: more chains than these would be a defect of the test.
     while (tally.kills() < wanted || !tally.missing().is_empty()) && tally.kills() < 2 * wanted + 100 {
-        let shape = [Shape::Growing, Shape::Rebased, Shape::Plain][chains % 3];
+        let shape = [Shape::Growing, Shape::Rebased, Shape::Plain, Shape::Pulled][chains % 4];
         let told = Told { seed, chains, wanted };
         Chain::new(seed, chains as u64, shape).await.finish(&mut tally).await;
         drop(told);
@@ -114,6 +117,8 @@ async fn killed_anywhere_it_goes_on_and_seals_nothing_wrong() {
         "  late requests of the dead while the next was at work: {}, of those let in: {:?}",
         tally.late, tally.late_done
     );
+    println!("  in server mode: {}; gone on with in the other mode: {}", tally.pulling, tally.crossed);
+    assert!(tally.pulling > 0, "no run was in server mode");
     assert!(tally.missing().is_empty(), "never killed: {:?}", tally.missing());
     assert!(tally.resumed > 0 && tally.refused_grants > 0 && tally.late > 0, "not everything was tried");
 }

@@ -499,7 +499,7 @@ async fn one_point_is_shown_with_everything_that_is_known_of_it() {
             id,
             "u1",
             "d1",
-            &report.point.digest,
+            report.point.digest.as_deref().unwrap(),
             &report.point.sealed_at,
             "current, protected",
             &format!("?snapshot={}", history.point(1)),
@@ -534,7 +534,7 @@ async fn the_list_tells_which_point_is_current_and_which_are_protected() {
     let (code, long, _) = history.run(&["list"]).await;
     assert_eq!((code, &short), (Some(0), &long));
     let endings = long.lines().skip(1).map(|line| line.rsplit("  ").next().unwrap().trim());
-    let digests = history.reports.iter().map(|report| report.point.digest.as_str());
+    let digests = history.reports.iter().map(|report| report.point.digest.as_deref().unwrap());
     assert_eq!(endings.collect::<Vec<_>>(), [digests.clone().next().unwrap(), "protected", "current"]);
     assert!(digests.into_iter().all(|digest| long.contains(digest)));
     let (_, shown, _) = history.run(&["--output", "json"]).await;

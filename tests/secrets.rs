@@ -9,7 +9,7 @@ use std::sync::Arc;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
 use snapferry::azure::Client;
-use snapferry_emulator::{Call, Config, Fault, FaultKind, Knobs};
+use snapferry_emulator::{BusyText, Call, Config, Fault, FaultKind, Knobs};
 use world::{MIB, World, noise, output, snapferry, text};
 
 /// What a SAS URL must not be known by.
@@ -84,6 +84,55 @@ async fn nothing_printed_at_the_most_verbose_level_holds_a_signature() {
     let stored = format!("{:?}", world.base(None).unwrap().metadata());
     assert!(stored.contains("snapferry_state"));
     assert_clean("the metadata", &stored, &urls);
+}
+
+/// In server mode the SAS of the source goes to the other service, in a header.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_printed_of_a_server_mode_run_holds_a_signature() {
+    let world = World::new().await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, MIB)).unwrap();
+    let snapshot = disk.snapshot();
+    let source = snapshot.grant();
+    let base = |name: String| world.account.container_sas(world::CONTAINER, &name, "rcwdl", world::HOUR);
+    let lasting = |kind| Some(Fault::new(kind).always());
+    let runs = [
+        ("pulled", None, None, 0),
+        ("refused", lasting(FaultKind::NotSupported), None, 0),
+        ("forbidden", lasting(FaultKind::Forbidden), None, 0),
+        ("cut", lasting(FaultKind::CutBeforeApply), None, 19),
+        ("source-busy", None, Some(Fault::new(FaultKind::ServerBusy(BusyText::Busy)).times(6)), 0),
+    ];
+    for form in ["text", "json"] {
+        for (name, at_target, at_source, code) in runs.clone() {
+            let target = base(format!("{name}-{form}"));
+            if let Some(fault) = at_target {
+                world.target.faults().add(fault.on(Call::PutPageFromUrl));
+            }
+            if let Some(fault) = at_source {
+                world.source.faults().add(fault.on(Call::GetBlob).skip(2));
+            }
+            let mut command = snapferry();
+            command
+                .args(["copy", "--mode", "server", "-vvv", "--output", form, "--retry-for", "500ms"])
+                .args(["--source", &source, "--target", &target])
+                .env("RUST_LOG", "trace")
+                .env("RUST_BACKTRACE", "1");
+            let run = output(command).await;
+            let shown = text(&run.stdout) + &text(&run.stderr);
+            if name != "source-busy" {
+                assert_eq!(run.status.code(), Some(code), "{name}: {shown}");
+            }
+            assert!(shown.contains("Put Page From URL"), "{name}: {shown}");
+            assert_clean("the output", &shown, &[&source, &target]);
+            world.target.faults().clear();
+            world.source.faults().clear();
+        }
+    }
+    let stored =
+        format!("{:?}", world.account.read_blob(world::CONTAINER, "pulled-text", None).unwrap().metadata());
+    assert!(stored.contains("snapferry_bytes_pulled"));
+    assert_clean("the metadata", &stored, &[&source]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

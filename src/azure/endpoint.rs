@@ -132,7 +132,7 @@ pub(crate) struct Request {
     pub(crate) query: Cow<'static, str>,
     pub(crate) headers: Vec<(&'static str, Secretive)>,
     pub(crate) body: Vec<Bytes>,
-    /// Bytes that the reply is expected to hold, for the pace.
+    /// Bytes that the reply is expected to hold, or that the service is to read from elsewhere, for the pace.
     pub(crate) reply_bytes: u64,
 }
 
@@ -148,6 +148,8 @@ impl Request {
 pub(crate) enum Secretive {
     Plain(String),
     Secret(String),
+    /// The URL of another resource, with its SAS as it is when the request leaves.
+    UrlOf(Resource),
 }
 
 impl From<String> for Secretive {
@@ -252,6 +254,16 @@ impl Endpoint {
             && self.bearer.swap(Bearer::Disk as u8, Ordering::Relaxed) != Bearer::Disk as u8
     }
 
+    /// Whether requests carry a token, besides the SAS or in its place.
+    pub(crate) fn sends_token(&self) -> bool {
+        self.bearer.load(Ordering::Relaxed) != Bearer::None as u8
+    }
+
+    /// Another service, which reads from here, found this one too busy.
+    pub(crate) fn congested_elsewhere(&self) {
+        self.meter.congested_elsewhere();
+    }
+
     /// Makes one attempt and hands back a reply of success, its body unread.
     pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
         let turn = self.wait_for_turn(request).await;
@@ -287,10 +299,11 @@ impl Endpoint {
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
             let (text, secret) = match value {
-                Secretive::Plain(text) => (text, false),
-                Secretive::Secret(text) => (text, true),
+                Secretive::Plain(text) => (Cow::from(text), false),
+                Secretive::Secret(text) => (Cow::from(text), true),
+                Secretive::UrlOf(resource) => (Cow::from(resource.expose_url()), true),
             };
-            let mut value = self.header_value(call, text)?;
+            let mut value = self.header_value(call, &text)?;
             value.set_sensitive(secret);
             headers.insert(HeaderName::from_static(name), value);
         }

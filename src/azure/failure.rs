@@ -113,12 +113,31 @@ impl CallError {
 
     /// Whether the service says that it has too much to do.
     pub fn is_refusal_for_load(&self) -> bool {
-        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_for_load())
+        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_for_load() && !self.is_of_copy_source())
     }
 
     /// Whether it took longer than it may: too much was on its way at once.
     pub fn is_too_slow(&self) -> bool {
         matches!(self.cause, Cause::TooSlow(_)) || self.code() == "OperationTimedOut"
+    }
+
+    /// Whether it is the *source* of a server-side copy that was refused or did not answer. The status is then the one of
+    /// the source; what code it gave is told by newer versions of the service only.
+    pub fn is_of_copy_source(&self) -> bool {
+        match &self.cause {
+            Cause::Service(reply) => {
+                reply.code == "CannotVerifyCopySource" || reply.copy_source_code.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the source of a server-side copy has too much to do.
+    pub fn is_congestion_of_copy_source(&self) -> bool {
+        let Cause::Service(reply) = &self.cause else { return false };
+        let told = reply.copy_source_code.as_deref();
+        self.is_of_copy_source()
+            && (matches!(reply.status, 429 | 503) || matches!(told, Some("ServerBusy" | "OperationTimedOut")))
     }
 
     /// Whether the service refuses the SAS as such: it ended or was revoked. A HEAD has no code.
@@ -370,7 +389,12 @@ fn advice(kind: ErrorKind, error: &CallError) -> Option<String> {
 fn permission_for(call: &str) -> Option<&'static str> {
     Some(match call {
         "Get Blob" | "Get Blob Properties" | "Get Page Ranges" | "Get Page Ranges Diff" => "r",
-        "Put Page" | "Clear Pages" | "Set Blob Properties" | "Set Blob Metadata" | "Lease Blob" => "w",
+        "Put Page"
+        | "Put Page From URL"
+        | "Clear Pages"
+        | "Set Blob Properties"
+        | "Set Blob Metadata"
+        | "Lease Blob" => "w",
         "Put Blob" | "Snapshot Blob" => "c' or 'w",
         "Delete Blob" => "d",
         "List Blobs" => "l",

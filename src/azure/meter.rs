@@ -46,7 +46,8 @@ pub struct Reading {
     pub requests: u64,
     /// Attempts that were made again.
     pub retries: u64,
-    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`.
+    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`. Besides, attempts
+    /// of the other side's service to read from this one that ended so.
     pub refused: u64,
     /// Attempts that were not complete in their time, as we or the service found.
     pub too_slow: u64,
@@ -138,6 +139,10 @@ impl Meter {
 
     pub(crate) fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn congested_elsewhere(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     /// Shows a wait for as long as the result lives.

@@ -4,7 +4,7 @@
 //! resource   a URL as the user gave it    sas    the secret in it: kept byte for byte, renewed in use
 //! endpoint   one URL with its connection, time-outs, rights, pace and count    sdk    as the SDK's transport
 //! page_blob  control calls, through the official SDK
-//! pages      page data: ranged reads, page writes, clears
+//! pages      page data: ranged reads, page writes, page writes that the service reads by itself, clears
 //! ranges     page lists and their diff form     page_list  their parser
 //! arm        disks, snapshots and grants, in Azure Resource Manager
 //! failure    how a call fails, judged    reply  what the service said    retry  the one layer that repeats a call

@@ -145,7 +145,10 @@ impl Pace {
         let now = Instant::now();
         match outcome {
             Ok(_) => self.allowance().passed(turn, now),
-            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_for_load() => {
+            // Also where it is the source of a server-side copy that has too much to do: fewer of them help there.
+            Err(error @ CallError { cause: Cause::Service(reply), .. })
+                if error.is_refusal_for_load() || error.is_congestion_of_copy_source() =>
+            {
                 self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
             }
             // Nothing was said about load.

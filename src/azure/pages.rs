@@ -1,13 +1,16 @@
-//! Page data: ranged reads with CRC, page writes, clears. These are the calls on the copy's hot path.
+//! Page data: ranged reads with CRC, page writes (also of what the service reads from elsewhere), clears. These are the
+//! calls on the copy's hot path.
 //!
 //! Put Page goes out directly and not through the SDK, which wants one contiguous buffer: a chunk is kept as
 //! the frames that came from the source's socket.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
 
 use super::crc64::{self, Crc64};
-use super::endpoint::Request;
+use super::endpoint::{Request, Secretive};
 use super::failure::{CallError, CallResult, Cause};
 use super::page_blob::PageBlob;
 use crate::range::PageRange;
@@ -178,6 +181,52 @@ impl PageBlob {
                 self.compare(CALL, range, sent.and_then(crc64::parse_header), crc)
             })
             .await
+    }
+
+    /// Put Page From URL: the service reads `range` of `source` by itself and writes it at the same place. Gives the
+    /// checksum of what it wrote, where it tells one (it may tell an MD5 in its place). `budget` may make the time shorter
+    /// for which it is tried.
+    ///
+    /// The URL of the source, with its SAS as it is at that attempt, goes to the service of this blob: a secret, like the
+    /// SAS in an address.
+    pub async fn put_pages_from_url(
+        &self,
+        range: PageRange,
+        source: &Self,
+        fence: &Fence,
+        budget: Option<Duration>,
+    ) -> CallResult<Option<Crc64>> {
+        let mut headers = page_headers("update", range, Some(fence));
+        headers.push(("x-ms-source-range", range.header().into()));
+        headers.push(("x-ms-copy-source", Secretive::UrlOf(source.resource().clone())));
+        let request = Request {
+            call: "Put Page From URL",
+            method: Method::PUT,
+            query: "comp=page".into(),
+            headers,
+            body: Vec::new(),
+            // They do not come here, and load the base blob all the same.
+            reply_bytes: range.len(),
+        };
+        let mut retry = self.endpoint.retry();
+        retry.policy.budget = budget.unwrap_or(retry.policy.budget).min(retry.policy.budget);
+        retry
+            .run(|| async {
+                let response = self.endpoint.send(&request).await.inspect_err(|error| {
+                    if error.is_congestion_of_copy_source() {
+                        source.endpoint.congested_elsewhere();
+                    }
+                })?;
+                let told = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
+                let crc = told.and_then(crc64::parse_header);
+                Ok(crc.map(|crc| Crc64::from_parts(crc, range.len())))
+            })
+            .await
+    }
+
+    /// Whether requests carry a token, besides the SAS or in its place.
+    pub(crate) fn sends_token(&self) -> bool {
+        self.endpoint.sends_token()
     }
 
     /// Clears everything below `length`, in pieces that the service does not take long for.

@@ -17,9 +17,13 @@ use crate::record::{RecordId, digest};
 /// All names in the metadata begin with this; other names belong to the user and are left as they are.
 const PREFIX: &str = "snapferry_";
 /// Layout of the metadata. A higher number is not understood.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// What is written as long as the layout before says all that there is to say: older versions go on understanding it.
+const FORMAT_WITH_DIGEST: u32 = 2;
 /// The first layout, without records and digests of points.
 const FORMAT_WITHOUT_DIGEST: u32 = 1;
+/// In the place of a CRC-64 that nobody knows.
+const UNKNOWN: &str = "none";
 
 /// What the base blob is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -156,7 +160,10 @@ impl Marker {
         if !offset.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || offset > length {
             return Err(format!("its checkpoint {offset} of {length} bytes makes no sense"));
         }
-        let digest = u64::from_str_radix(fields.text("digest")?, 16).map_err(|_| "its digest is not hex")?;
+        let digest = match fields.text("digest")? {
+            UNKNOWN if format > FORMAT_WITH_DIGEST => None,
+            text => Some(u64::from_str_radix(text, 16).map_err(|_| "its digest is not hex")?),
+        };
         let point = Some(fields.text("point")?).filter(|text| *text != "none").map(str::to_owned);
         let protected = fields.optional("protected").unwrap_or_default();
         if state == State::Clean && point.is_none() {
@@ -175,9 +182,14 @@ impl Marker {
                     chunks: fields.number("chunks")?,
                     bytes: fields.number("bytes")?,
                     bytes_sent: fields.number("bytes_sent")?,
+                    bytes_pulled: if format > FORMAT_WITH_DIGEST {
+                        fields.number("bytes_pulled")?
+                    } else {
+                        0
+                    },
                     bytes_zero: fields.number("bytes_zero")?,
                 },
-                digest: Crc64::from_parts(digest, offset),
+                digest: digest.map(|digest| Crc64::from_parts(digest, offset)),
             },
             point,
             last_point: fields.optional("last_point").map(str::to_owned),
@@ -197,7 +209,7 @@ impl Marker {
     pub fn write(&self, others: &Metadata) -> Metadata {
         let counts = self.checkpoint.counts;
         let fields = [
-            ("format", FORMAT.to_string()),
+            ("format", self.format().to_string()),
             ("state", self.state_name().to_owned()),
             ("from", self.step.from.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)),
             ("to", self.step.to.to_string()),
@@ -210,11 +222,14 @@ impl Marker {
             ("bytes", counts.bytes.to_string()),
             ("bytes_sent", counts.bytes_sent.to_string()),
             ("bytes_zero", counts.bytes_zero.to_string()),
-            ("digest", format!("{:016x}", self.checkpoint.digest.value())),
+            ("digest", self.checkpoint.digest.map_or_else(|| UNKNOWN.to_owned(), digest_text)),
             ("point", self.point.clone().unwrap_or_else(|| "none".to_owned())),
             ("written_at", self.written_at.clone()),
         ];
         let mut optional = vec![("last_point", self.last_point.clone().unwrap_or_default())];
+        if self.format() > FORMAT_WITH_DIGEST {
+            optional.push(("bytes_pulled", counts.bytes_pulled.to_string()));
+        }
         if let Some(speed) = self.speed {
             optional.push(("speed", format!("{}/{}", speed.bytes, speed.millis)));
         }
@@ -246,6 +261,12 @@ impl Marker {
             .collect()
     }
 
+    /// What the service pulled by itself an older version would take for what it read and checked.
+    fn format(&self) -> u32 {
+        let is_new = self.checkpoint.digest.is_none() || self.checkpoint.counts.bytes_pulled > 0;
+        if is_new { FORMAT } else { FORMAT_WITH_DIGEST }
+    }
+
     /// The digest of a point whose metadata this becomes.
     pub(crate) fn digest(&self) -> String {
         let fields = Self { chain: None, ..self.clone() }.write(&Metadata::new());
@@ -265,6 +286,11 @@ impl Marker {
             State::Clean => "clean",
         }
     }
+}
+
+/// A CRC-64 as it stands in markers and output.
+pub(crate) fn digest_text(digest: Crc64) -> String {
+    format!("{:016x}", digest.value())
 }
 
 fn read_record(text: &str) -> Result<RecordId, String> {
@@ -327,8 +353,14 @@ mod tests {
             owner: "host/123".to_owned(),
             checkpoint: Checkpoint {
                 offset: 4096,
-                counts: Counts { chunks: 3, bytes: 2048, bytes_sent: 1024, bytes_zero: 1024 },
-                digest: Crc64::of(&[7; 4096]),
+                counts: Counts {
+                    chunks: 3,
+                    bytes: 2048,
+                    bytes_sent: 1024,
+                    bytes_pulled: 512,
+                    bytes_zero: 1024,
+                },
+                digest: Some(Crc64::of(&[7; 4096])),
             },
             point: None,
             last_point: Some("2026-01-03T00:00:00.0000000Z".to_owned()),
@@ -405,6 +437,10 @@ mod tests {
                 assert!(Marker::read(&damaged).is_err(), "with a bad {name}");
             }
         }
+        let unknown = Marker { checkpoint: Checkpoint { digest: None, ..marker().checkpoint }, ..marker() };
+        let metadata = unknown.write(&Metadata::new());
+        assert_eq!(metadata["snapferry_digest"], "none");
+        assert_eq!(Marker::read(&metadata).unwrap().unwrap(), unknown);
         let clean = Marker { state: State::Clean, ..marker() }.write(&Metadata::new());
         assert!(Marker::read(&clean).is_err(), "clean without a point");
     }

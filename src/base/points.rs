@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::look;
-use super::marker::{Marker, Speed, State};
+use super::marker::{Marker, Speed, State, digest_text};
 use crate::azure::PageBlob;
 use crate::azure::failure::CallResult;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,13 +23,18 @@ pub struct Point {
     pub length: u64,
     /// Bytes in the chunks of the step.
     pub bytes: u64,
-    /// Bytes that were sent for it.
+    /// Bytes that went to the base blob for it.
     pub bytes_sent: u64,
+    /// Of those, bytes that the service pulled from the source by itself (`server` mode): they were not checked on their
+    /// way.
+    pub bytes_pulled: u64,
     /// Bytes a second of the run that sealed it.
     pub bytes_per_second: Option<u64>,
     /// CRC-64/NVME of an image in which everything that the step did not write is zero; of the whole point for
-    /// a full copy.
-    pub digest: String,
+    /// a full copy. `None` where the service pulled bytes by itself and did not tell their checksum.
+    pub digest: Option<String>,
+    /// Whether it has a record: without one only its source can prove it.
+    pub recorded: bool,
     /// Who the snapshot is in Azure Resource Manager, where that is known.
     pub origin: Option<crate::chain::Origin>,
     /// The point that it stands for: the same snapshot, after the base blob was repaired.
@@ -51,8 +56,10 @@ impl Point {
             length: marker.length,
             bytes: marker.checkpoint.counts.bytes,
             bytes_sent: marker.checkpoint.counts.bytes_sent,
+            bytes_pulled: marker.checkpoint.counts.bytes_pulled,
             bytes_per_second: marker.speed.and_then(Speed::rate),
-            digest: format!("{:016x}", marker.checkpoint.digest.value()),
+            digest: marker.checkpoint.digest.map(digest_text),
+            recorded: marker.record.is_some(),
             origin: marker.origin.clone(),
             repairs: marker.repairs.clone(),
             generation: marker.generation,

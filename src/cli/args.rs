@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use snapferry_emulator::serve::{AccountSpec, DiskSpec};
 use snapferry_emulator::{Fault, Link};
 
-use super::options::{AccessArgs, CopyingArgs, PlanningArgs, VerifyArg};
+use super::options::{AccessArgs, CopyingArgs, ModeArg, PlanningArgs, VerifyArg};
 use super::output::error_document;
 use super::points::PointsArgs;
 use super::settings::parse_size;
@@ -171,6 +171,9 @@ pub struct StepArgs {
     /// Form of a --source file whose name does not tell: vhd or raw
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Who moves the bytes from the source to the base blob
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: ModeArg,
     /// Take two URLs with different hosts for snapshots of one disk when nothing else speaks against it
     #[arg(long)]
     pub across_hosts: bool,

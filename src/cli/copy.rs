@@ -13,11 +13,12 @@ use crate::image::ImagePath;
 use crate::ingest::{ImageJob, copy_image, plan_image};
 use crate::progress::{Phase, Progress};
 use crate::replicate::replicate;
-use crate::step::{PlanReport, Report, Settings};
+use crate::step::{Mode, PlanReport, Report, Settings};
 
 pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
     let settings = Settings {
         across_hosts: args.step.across_hosts,
+        mode: args.step.mode.into(),
         rebase: args.rebase,
         verify: args.verify.into(),
         ..settings::copy_settings(&args.step.planning, &args.copying)?
@@ -53,7 +54,8 @@ pub(super) async fn copy(args: Box<CopyArgs>, output: Output, cancel: &Cancellat
 }
 
 pub(super) async fn plan(args: Box<StepArgs>, output: Output) -> Result<()> {
-    let settings = Settings { across_hosts: args.across_hosts, ..settings::plan_settings(&args.planning)? };
+    let (across_hosts, mode) = (args.across_hosts, args.mode.into());
+    let settings = Settings { mode, across_hosts, ..settings::plan_settings(&args.planning)? };
     look_ahead(&args, &settings, output).await
 }
 
@@ -91,6 +93,24 @@ fn image_job(args: &StepArgs) -> Result<Option<ImageJob>> {
     Ok(Some(ImageJob { image, target }))
 }
 
+/// In the place of a digest.
+pub(super) const NO_DIGEST: &str = "none";
+
+/// Who moved the bytes, where it was not this machine as usual.
+pub(super) fn moved_by(report: &Report) -> Option<String> {
+    let pulled = size(report.bytes_pulled);
+    match &report.fell_back {
+        Some(why) if report.bytes_pulled > 0 => {
+            Some(format!("mode          server for {pulled}, then stream: {why}"))
+        }
+        Some(why) => Some(format!("mode          stream, not server: {why}")),
+        None if report.mode == Some(Mode::Server) => Some(format!(
+            "mode          server: the service pulled {pulled} by itself; the point has no record"
+        )),
+        None => None,
+    }
+}
+
 pub(super) fn describe(report: &Report) -> String {
     let to = &report.to;
     if report.already_sealed {
@@ -103,12 +123,13 @@ pub(super) fn describe(report: &Report) -> String {
     let rate = size(per_second(report.bytes_sent, report.seconds));
     let retries =
         if report.retries > 0 { format!(", {} of them retries", report.retries) } else { String::new() };
+    let by = moved_by(report).map(|line| format!("\n{line}")).unwrap_or_default();
     let verified = report
         .verified
         .map(|verified| format!("\nread back     {}", size(verified.bytes)))
         .unwrap_or_default();
     format!(
-        "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros\nrequests      {}{retries}{verified}\npoint         {}\ndigest        {}",
+        "copied        {to}\nas            {kind}{resumed}\nchanged       {} in {} extents, {} cleared in {}\nsent          {} in {:.1} s ({rate}/s), {} were zeros{by}\nrequests      {}{retries}{verified}\npoint         {}\ndigest        {}",
         size(report.totals.bytes_changed),
         report.totals.data_extents,
         size(report.totals.bytes_cleared),
@@ -118,7 +139,7 @@ pub(super) fn describe(report: &Report) -> String {
         size(report.bytes_zero),
         report.requests,
         report.point.point,
-        report.point.digest,
+        report.point.digest.as_deref().unwrap_or(NO_DIGEST),
     )
 }
 
@@ -132,8 +153,12 @@ fn describe_plan(report: &PlanReport) -> String {
         _ => "nothing: the step is sealed",
     };
     let from = report.from.as_ref().map_or_else(String::new, |from| format!("\nfrom          {from}"));
+    let by = match report.mode {
+        Mode::Stream => "",
+        Mode::Server => ", by the service itself if it takes that",
+    };
     format!(
-        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps)\nrequests      {} (besides a few for lease, marker and seal)",
+        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps){by}\nrequests      {} (besides a few for lease, marker and seal)",
         report.to,
         size(report.length),
         size(report.totals.bytes_changed),

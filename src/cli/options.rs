@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::settings::{Gap, parse_gap, parse_rate, parse_requests, parse_size};
 use crate::azure::ArmEndpoint;
 use crate::azure::credentials::SignIn;
-use crate::step::Verify;
+use crate::step::{Mode, Verify};
 
 /// How page lists are asked for, how they become chunks, and how long calls may take.
 #[derive(clap::Args)]
@@ -65,12 +65,33 @@ pub struct CopyingArgs {
     pub lease: LeaseArgs,
 }
 
+/// See [`crate::step::Mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModeArg {
+    /// This machine, which checks them on their way: the point gets a record
+    #[default]
+    Stream,
+    /// The service of the base blob, which reads the source by itself; this machine where the service refuses. The point
+    /// gets no record
+    Server,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(typed: ModeArg) -> Self {
+        match typed {
+            ModeArg::Stream => Self::Stream,
+            ModeArg::Server => Self::Server,
+        }
+    }
+}
+
 /// See [`crate::step::Verify`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum VerifyArg {
     /// Nothing
     None,
-    /// One chunk of a hundred that the run wrote, at least 4 and at most 64, against what came from the source
+    /// One chunk of a hundred that the run wrote, at least 4 and at most 64, against what came from the source (in server
+    /// mode: against the source)
     #[default]
     Sample,
     /// That, and the whole base blob against the source, byte for byte

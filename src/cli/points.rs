@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::args::TargetArgs;
+use super::copy::NO_DIGEST;
 use super::options::LeaseArgs;
 use super::output::{Output, error_value, size};
 use super::target::connect;
@@ -146,7 +147,7 @@ async fn list(args: TargetArgs, output: Output) -> Result<()> {
             "{:<30} {:<30} {length:>12} {sent:>12}  {:<16}  {}",
             point.point,
             point.source_time,
-            point.digest,
+            point.digest.as_deref().unwrap_or(NO_DIGEST),
             standing(known)
         );
         row.trim_end().to_owned()
@@ -209,6 +210,14 @@ async fn show(args: ShowArgs, output: Output) -> Result<()> {
     output.result(&document, &text)
 }
 
+/// What the service moved by itself.
+fn pulled(point: &Point) -> String {
+    match point.bytes_pulled {
+        0 => "nothing: all of it passed the machine that copied".to_owned(),
+        bytes => format!("{} by the service itself (server mode)", size(bytes)),
+    }
+}
+
 fn describe(known: &Known) -> String {
     let Known { point, .. } = known;
     let kept = standing(known);
@@ -234,7 +243,13 @@ fn describe(known: &Known) -> String {
         ("length", format!("{} ({} bytes)", size(point.length), point.length)),
         ("changed", size(point.bytes)),
         ("sent", size(point.bytes_sent)),
-        ("digest", point.digest.clone()),
+        ("pulled", pulled(point)),
+        ("digest", point.digest.clone().unwrap_or_else(|| NO_DIGEST.to_owned())),
+        (
+            "record",
+            if point.recorded { "yes" } else { "none: only its source can prove it (verify --source)" }
+                .to_owned(),
+        ),
         ("generation", point.generation.to_string()),
         ("sealed at", point.sealed_at.clone()),
         ("kept", if kept.is_empty() { "no: prune may delete it".to_owned() } else { kept }),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::copy::per_second;
+use super::copy::{moved_by, per_second};
 use super::forecast::{Table, outlined};
-use super::options::{ArmArgs, CopyingArgs, PlanningArgs, VerifyArg};
+use super::options::{ArmArgs, CopyingArgs, ModeArg, PlanningArgs, VerifyArg};
 use super::output::{self, Observed, Output, size};
 use super::progress::{self, Shown};
 use super::report::{self, ReportFile, Scope, Sums};
@@ -74,6 +74,9 @@ pub struct SyncArgs {
     /// Begin anew in the same blob where no difference is possible; its points stay
     #[arg(long)]
     pub rebase: bool,
+    /// Who moves the bytes from the snapshots to the base blob
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: ModeArg,
     /// What is read back from the base blob and compared before a step is sealed
     #[arg(long, value_enum, default_value_t)]
     pub verify: VerifyArg,
@@ -205,8 +208,8 @@ fn rounds(args: &SyncArgs, output: Output) -> Result<Rounds> {
             .on(blob)
             .next("leave snapshot= out of --target"));
     }
-    let settings =
-        Settings { verify: args.verify.into(), ..settings::copy_settings(&args.planning, &args.copying)? };
+    let (mode, verify) = (args.mode.into(), args.verify.into());
+    let settings = Settings { mode, verify, ..settings::copy_settings(&args.planning, &args.copying)? };
     let client = settings::client(&args.planning, true)?;
     let arm = settings::arm(&args.manager, &client, plain)?;
     let job = Job {
@@ -358,6 +361,9 @@ impl Witness for Teller {
             size(per_second(report.bytes_sent, report.seconds)),
             report.point.point,
         ));
+        if let Some(line) = moved_by(report) {
+            self.say(line);
+        }
     }
 
     fn waits(&self, snapshot: &ManagedSnapshot) {

@@ -14,6 +14,7 @@ use crate::plan::balance::Rates;
 use crate::range::{ExtentKind, PageRange};
 
 use super::frontier::{Counts, Written};
+use super::pull::Puller;
 use super::scan::{Scanned, Scanner, ZeroRule, scan};
 
 /// Where chunks are read.
@@ -63,6 +64,8 @@ pub struct Route {
     /// Whether what was not written reads as zeros at the target: then zeros need no request at all. True only for a
     /// full copy into a target that this run made or cleared.
     pub zeros_are_free: bool,
+    /// Has the service pull the data by itself, as long as it takes that.
+    pub puller: Option<std::sync::Arc<Puller>>,
 }
 
 impl Route {
@@ -91,13 +94,18 @@ impl Route {
         let length = chunk.range.len();
         if chunk.kind == ExtentKind::Clear {
             self.sink.clear(chunk.range).await?;
-            let counts = Counts { chunks: 1, bytes: length, bytes_sent: 0, bytes_zero: length };
+            let counts = Counts { chunks: 1, bytes: length, bytes_zero: length, ..Counts::default() };
             return Ok(Written {
                 range: chunk.range,
-                crc: Crc64::of_zeros(length),
-                sums: Sums::Zeros,
+                crc: Some(Crc64::of_zeros(length)),
+                sums: Some(Sums::Zeros),
                 counts,
             });
+        }
+        if let Some(puller) = &self.puller
+            && let Some(written) = puller.pull(chunk.range).await?
+        {
+            return Ok(written);
         }
         let scanned = self.source.read(chunk.range, self.zeros_in(chunk)).await?;
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
@@ -112,7 +120,7 @@ impl Route {
                 counts.bytes_zero += piece.range.len();
             }
         }
-        Ok(Written { range: chunk.range, crc: scanned.crc, sums: scanned.sums, counts })
+        Ok(Written { range: chunk.range, crc: Some(scanned.crc), sums: Some(scanned.sums), counts })
     }
 }
 

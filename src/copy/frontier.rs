@@ -2,7 +2,8 @@
 //!
 //! The frontier feeds the checkpoint, so it may lag behind the writes and never lead. It also joins the
 //! checksums of the chunks, in order, into the step's digest: the CRC-64/NVME of an image of the point's size
-//! in which everything that the step did not write is zero. For a full copy that is the CRC of the whole image.
+//! in which everything that the step did not write is zero. For a full copy that is the CRC of the whole image. Where the
+//! service pulled a chunk by itself and did not tell its CRC, there is no digest from there on.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,10 @@ pub struct Counts {
     pub chunks: u64,
     /// Bytes in those chunks.
     pub bytes: u64,
-    /// Bytes that were sent to the target, each once however often it was tried.
+    /// Bytes that went to the target, each once however often it was tried.
     pub bytes_sent: u64,
+    /// Of those, bytes that the service pulled from the source by itself: they did not pass this machine.
+    pub bytes_pulled: u64,
     /// Bytes that are zero in the source and were cleared, or left as the zeros they were, at the target.
     pub bytes_zero: u64,
 }
@@ -30,19 +33,27 @@ impl std::ops::AddAssign for Counts {
         self.chunks += other.chunks;
         self.bytes += other.bytes;
         self.bytes_sent += other.bytes_sent;
+        self.bytes_pulled += other.bytes_pulled;
         self.bytes_zero += other.bytes_zero;
     }
 }
 
 /// Everything below an offset is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Everything of the plan below this byte is written.
     pub offset: u64,
     /// What was done below it, over all runs of the step.
     pub counts: Counts,
-    /// Digest of the image below it; covers exactly `offset` bytes.
-    pub digest: Crc64,
+    /// Digest of the image below it; covers exactly `offset` bytes. `None` where nobody knows the checksum of a part.
+    pub digest: Option<Crc64>,
+}
+
+impl Default for Checkpoint {
+    /// Before the first byte.
+    fn default() -> Self {
+        Self { offset: 0, counts: Counts::default(), digest: Some(Crc64::default()) }
+    }
 }
 
 /// A chunk that was written.
@@ -50,10 +61,10 @@ pub struct Checkpoint {
 pub struct Written {
     /// Where.
     pub range: PageRange,
-    /// Checksum of its bytes, zeros included.
-    pub crc: Crc64,
-    /// Checksums of its leaves.
-    pub sums: Sums,
+    /// Checksum of its bytes, zeros included; `None` where they did not pass this machine and the service did not tell.
+    pub crc: Option<Crc64>,
+    /// Checksums of its leaves; `None` where the bytes did not pass this machine.
+    pub sums: Option<Sums>,
     /// What it took.
     pub counts: Counts,
 }
@@ -80,7 +91,8 @@ impl Frontier {
         while let Some(written) = self.waiting.remove(&self.next) {
             self.next += 1;
             let gap = written.range.start().saturating_sub(self.reached.offset);
-            self.reached.digest = self.reached.digest.join(Crc64::of_zeros(gap)).join(written.crc);
+            let before = self.reached.digest.map(|digest| digest.join(Crc64::of_zeros(gap)));
+            self.reached.digest = before.zip(written.crc).map(|(before, crc)| before.join(crc));
             self.reached.offset = written.range.end();
             self.reached.counts += written.counts;
             passed.push(written);
@@ -103,7 +115,8 @@ impl Frontier {
         if self.next != chunks || !self.waiting.is_empty() || self.reached.offset > length {
             return None;
         }
-        let digest = self.reached.digest.join(Crc64::of_zeros(length - self.reached.offset));
+        let rest = length - self.reached.offset;
+        let digest = self.reached.digest.map(|digest| digest.join(Crc64::of_zeros(rest)));
         Some(Checkpoint { offset: length, digest, ..self.reached })
     }
 }
@@ -118,9 +131,9 @@ mod tests {
         let len = bytes.len() as u64;
         Written {
             range: PageRange::new(start, start + len).unwrap(),
-            crc: Crc64::of(bytes),
-            sums: Sums::Zeros,
-            counts: Counts { chunks: 1, bytes: len, bytes_sent: len, bytes_zero: 0 },
+            crc: Some(Crc64::of(bytes)),
+            sums: Some(Sums::Zeros),
+            counts: Counts { chunks: 1, bytes: len, bytes_sent: len, ..Counts::default() },
         }
     }
 
@@ -146,7 +159,7 @@ mod tests {
                 }
             }
             let whole = frontier.finish(12, image.len() as u64).unwrap();
-            prop_assert_eq!(whole.digest, Crc64::of(&image));
+            prop_assert_eq!(whole.digest, Some(Crc64::of(&image)));
 
             // A second run that goes on from a checkpoint comes to the same sums.
             let mut first = Frontier::new(Checkpoint::default());
@@ -155,6 +168,23 @@ mod tests {
             chunks[resume_at..].iter().enumerate().for_each(|(i, chunk)| drop(second.complete(i as u64, chunk.clone())));
             prop_assert_eq!(second.finish(12 - resume_at as u64, image.len() as u64).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn one_chunk_of_which_nobody_knows_the_checksum_leaves_no_digest() {
+        let unknown = Written { crc: None, sums: None, ..written(512, &[1; 512]) };
+        let mut frontier = Frontier::new(Checkpoint::default());
+        frontier.complete(0, written(0, &[1; 512]));
+        assert!(frontier.checkpoint().digest.is_some());
+        frontier.complete(1, unknown);
+        frontier.complete(2, written(1024, &[1; 512]));
+        let end = frontier.finish(3, 4096).unwrap();
+        assert_eq!((end.offset, end.digest), (4096, None));
+        assert_eq!(
+            Frontier::new(end).finish(0, 4096).unwrap().digest,
+            None,
+            "nor has a run that goes on from there"
+        );
     }
 
     #[test]

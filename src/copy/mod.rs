@@ -22,6 +22,7 @@
 pub mod chunk;
 pub mod frontier;
 pub mod keeper;
+pub mod pull;
 mod rates;
 pub mod scan;
 pub mod window;

@@ -37,6 +37,8 @@ struct Queue {
     frames: Vec<u8>,
     /// Bytes of frames that were uploaded and taken out of `frames`.
     gone: u64,
+    /// Something passed of which nobody knows the checksums: half a record would be none, so that there is none.
+    given_up: bool,
 }
 
 /// What is in the blob.
@@ -104,12 +106,28 @@ impl Recorder {
     /// The frontier moved over a chunk.
     pub fn passed(&self, written: &Written) {
         let queue = &mut *self.queue();
-        queue.encoder.push(written.range, &written.sums, &mut queue.frames);
+        match &written.sums {
+            Some(sums) if !queue.given_up => queue.encoder.push(written.range, sums, &mut queue.frames),
+            Some(_) => {}
+            None => {
+                if !queue.given_up {
+                    tracing::warn!(
+                        "the point of this step gets no record: the service pulls its bytes by itself, and their checksums are \
+                         not known here. It can only be verified against its source, until a record is written: snapferry repair --record"
+                    );
+                }
+                queue.given_up = true;
+                queue.frames = Vec::new();
+            }
+        }
     }
 
     /// How much waits to be uploaded.
     pub fn backlog(&self) -> Backlog {
         let queue = self.queue();
+        if queue.given_up {
+            return Backlog::None;
+        }
         match queue.frames.len() + queue.encoder.pending() {
             waiting if waiting >= FULL => Backlog::Full,
             waiting if waiting >= DUE => Backlog::Due,
@@ -135,6 +153,9 @@ impl Recorder {
     /// record.
     pub async fn upload(&self, goal: u64) -> CallResult<Option<RecordId>> {
         let mut sent = self.sent.lock().await;
+        if self.queue().given_up {
+            return Ok(None);
+        }
         if !sent.refused && sent.bytes < goal {
             let waiting = self.waiting(sent.bytes, goal);
             match sent.append(waiting).await {
@@ -150,7 +171,8 @@ impl Recorder {
             }
         }
         self.forget(goal);
-        Ok((!sent.refused).then(|| sent.id()))
+        // Also when it was given up while it was uploaded.
+        Ok((!sent.refused && !self.queue().given_up).then(|| sent.id()))
     }
 
     fn waiting(&self, from: u64, to: u64) -> Bytes {

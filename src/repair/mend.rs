@@ -95,7 +95,8 @@ pub(super) async fn write(
     settings: &Settings,
 ) -> Result<Vec<(PageRange, Sums)>> {
     let zeros = ZeroRule { shortest_run: settings.zero_run.max(PAGE), trim_edges: false };
-    let route = Route { source: right.clone(), sink: base.sink(), zeros, zeros_are_free: false };
+    let route =
+        Route { source: right.clone(), sink: base.sink(), zeros, zeros_are_free: false, puller: None };
     let mut done = Vec::new();
     let mut rest = chunks.iter();
     let mut writing = FuturesOrdered::new();
@@ -111,6 +112,10 @@ pub(super) async fn write(
         let Written { range, sums, .. } = match written {
             Ok(written) => written,
             Err(error) => return Err(explain(base, error).await),
+        };
+        let Some(sums) = sums else {
+            let why = format!("bytes {range} did not pass this machine");
+            return Err(Error::new(ErrorKind::Internal, TRIED, why));
         };
         if proven.and_then(|proven| proven.get(done.len())).is_some_and(|proven| *proven != sums) {
             let why = format!("the point gave other bytes at {range} than a moment ago");

@@ -53,7 +53,7 @@ pub(super) async fn write(
 
 async fn read(image: &Source, range: PageRange) -> CallResult<Written> {
     let scanned = image.read(range, as_one()).await?;
-    Ok(Written { range, crc: scanned.crc, sums: scanned.sums, counts: Counts::default() })
+    Ok(Written { range, crc: Some(scanned.crc), sums: Some(scanned.sums), counts: Counts::default() })
 }
 
 /// What is held, grown to whole leaves and joined into one, as long as the gap is short.

@@ -85,6 +85,10 @@ pub(super) fn connect_source(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<PageBlob> {
+    settings.only_stream(
+        "restore a point",
+        "what is restored is held against the record of the point, so that it must pass this machine",
+    )?;
     let pace = Arc::new(Pace::new(settings.caps));
     let from = from.in_role(Role::Source);
     Ok(PageBlob::new(Endpoint::new(from, client, pace, Arc::clone(&progress.source)))?)

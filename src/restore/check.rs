@@ -37,7 +37,7 @@ pub(crate) struct Check {
 /// What passed and was not looked at yet.
 #[derive(Default)]
 struct Waiting {
-    ranges: Vec<(PageRange, Sums)>,
+    ranges: Vec<(PageRange, Option<Sums>)>,
     leaves: usize,
 }
 
@@ -111,7 +111,11 @@ impl Check {
         let mut state = self.state.lock().await;
         for (range, sums) in passed.ranges {
             self.check_gap(&mut state, range.start()).await?;
-            self.check(&mut state, range, &sums).await?;
+            let Some(sums) = &sums else {
+                // Restores read every byte: what did not pass cannot be vouched for.
+                return Err(local(Role::Source, &self.on, unseen(range)));
+            };
+            self.check(&mut state, range, sums).await?;
             state.next = range.end();
         }
         Ok(())
@@ -174,6 +178,11 @@ impl Check {
     }
 }
 
+fn unseen(range: PageRange) -> Error {
+    let why = format!("bytes {range} did not pass this machine");
+    Error::new(ErrorKind::Internal, "hold what is restored against the record of the point", why)
+}
+
 /// A keeper that looks at what passes, too.
 pub(crate) struct Checked<'a> {
     /// Who keeps the target.
@@ -192,7 +201,7 @@ impl Keeper for Checked<'_> {
         if let Some(check) = self.check {
             let mut waiting = check.waiting();
             // A run of zeros takes no memory, however long it is.
-            waiting.leaves += if let Sums::Leaves(sums) = &written.sums { sums.len() } else { 1 };
+            waiting.leaves += if let Some(Sums::Leaves(sums)) = &written.sums { sums.len() } else { 1 };
             waiting.ranges.push((written.range, written.sums.clone()));
         }
     }

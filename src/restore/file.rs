@@ -116,12 +116,14 @@ pub(crate) async fn readable(found: &Found) -> Result<()> {
 
 async fn open(job: &FileJob, found: &Found) -> Result<(ImageWriter, Resumed)> {
     let in_place = job.differential && !job.to.is_device() && exists(&job.to).await;
+    let counts = found.marker.checkpoint.counts;
     let options = WriterOptions {
         overwrite: job.overwrite,
         in_place,
         force: job.force,
-        // Of a difference, the rest is in the points before it.
-        expected_data: found.marker.step.from.is_none().then_some(found.marker.checkpoint.counts.bytes_sent),
+        // Of a difference, the rest is in the points before it; of what the service pulled by itself, a part may be zeros.
+        expected_data: (found.marker.step.from.is_none() && counts.bytes_pulled == 0)
+            .then_some(counts.bytes_sent),
         state_file: job.state_file.clone(),
     };
     let marker = &found.marker;
@@ -279,6 +281,7 @@ impl Restore<'_> {
             sink: Sink::Image(self.writer.clone()),
             zeros: ZeroRule { shortest_run: self.settings.zero_run.max(PAGE), trim_edges: zeros_are_free },
             zeros_are_free,
+            puller: None,
         })
     }
 }

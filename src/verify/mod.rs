@@ -365,7 +365,12 @@ fn nothing_to_compare_with(found: &Found, digest: DigestState) -> Error {
             .on(found.blob.resource())
             .next("compare it with its source: --source <SAS URL>");
     }
-    let why = "the point has no record, and no source is given to compare it with";
+    let why = if found.marker.checkpoint.counts.bytes_pulled > 0 {
+        "the point has no record, because the service pulled its bytes by itself (server mode), and no source is given to \
+         compare it with"
+    } else {
+        "the point has no record, and no source is given to compare it with"
+    };
     Error::new(ErrorKind::NotFound, TRIED, why)
         .on(found.blob.resource())
         .next("give the SAS URL of its source: --source <SAS URL>")

@@ -2,6 +2,10 @@
 //!
 //! A random part of the chunks that a run wrote is remembered with the checksums of their leaves as they came from the
 //! source, and compared with what the base blob gives back. No byte of the source is read again.
+//!
+//! What the service pulled by itself (`server` mode) did not pass: of that both are read, the base blob and the source, and
+//! this is all that proves it. So what an earlier run of the same step had pulled is not left out: its chunks are listed
+//! again, and a random part of them is compared in the same way.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,10 +23,12 @@ use crate::chain::survey::sends_crc;
 use crate::copy::chunk::Source;
 use crate::copy::frontier::Written;
 use crate::copy::scan::ZeroRule;
+use crate::diff::Listing;
 use crate::error::Result;
 use crate::leaf::{LEAF, Sums, leaf_of, range_of};
+use crate::plan::Planner;
 use crate::progress::Progress;
-use crate::range::PageRange;
+use crate::range::{ExtentKind, PageRange};
 use crate::step::{Settings, Verify};
 
 /// Chunks that are remembered: the most that are read back.
@@ -43,7 +49,7 @@ pub(crate) struct Reservoir {
 #[derive(Default)]
 struct Kept {
     /// Those with the smallest numbers, which the seed gives them.
-    chunks: BTreeMap<u64, (PageRange, Sums)>,
+    chunks: BTreeMap<u64, (PageRange, Option<Sums>)>,
     passed: u64,
 }
 
@@ -56,24 +62,28 @@ impl Default for Reservoir {
 impl Reservoir {
     /// A chunk was written.
     pub(crate) fn passed(&self, written: &Written) {
+        self.keep(written.range, written.sums.as_ref());
+    }
+
+    fn keep(&self, range: PageRange, sums: Option<&Sums>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.passed += 1;
-        let number = mixed(self.seed ^ mixed(written.range.start()));
+        let number = mixed(self.seed ^ mixed(range.start()));
         let is_wanted =
             kept.chunks.len() < MOST || kept.chunks.last_key_value().is_some_and(|(last, _)| number < *last);
         if !is_wanted {
             return;
         }
         // Only what was cleared is longer than a chunk.
-        let cut = written.range.split(written.range.start() + LARGEST_CHUNK).0;
-        kept.chunks.insert(number, (cut.unwrap_or(written.range), written.sums.clone()));
+        let cut = range.split(range.start() + LARGEST_CHUNK).0;
+        kept.chunks.insert(number, (cut.unwrap_or(range), sums.cloned()));
         if kept.chunks.len() > MOST {
             kept.chunks.pop_last();
         }
     }
 
     /// Those that are read back.
-    fn sample(&self) -> Vec<(PageRange, Sums)> {
+    fn sample(&self) -> Vec<(PageRange, Option<Sums>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = kept.passed.div_ceil(ONE_OF).max(LEAST);
         kept.chunks.values().take(usize::try_from(wanted).unwrap_or(MOST)).cloned().collect()
@@ -89,23 +99,41 @@ pub(crate) struct ReadBack {
     pub(crate) wrong: Option<u64>,
 }
 
-/// Reads back what the settings say of a step that is written.
+/// What a chunk of the base blob is held against.
+enum Right<'a> {
+    /// The checksums of what passed.
+    Sums(Sums),
+    /// What the source holds.
+    Source(&'a Source),
+}
+
+/// Reads back what the settings say of a step that is written. Below `pulled_before` the service pulled bytes by itself in
+/// earlier runs.
 pub(crate) async fn read_back(
     base: &Base,
     survey: &Survey,
+    pulled_before: Option<u64>,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<ReadBack> {
-    let sample = base.sampled().sample();
+    let mut sample = base.sampled().sample();
+    if let Some(below) = pulled_before
+        && settings.verify == Verify::Sample
+    {
+        sample.extend(earlier(survey, below, settings).await?);
+    }
     if sample.is_empty() && settings.verify == Verify::Sample {
         return Ok(ReadBack::default());
     }
     let image = Source::Blob { blob: base.blob().clone(), sends_crc: sends_crc(base.blob()).await? };
-    let done = check_sample(&image, sample, progress).await?;
+    let source = &survey.source.at;
+    let held = |sums: Option<Sums>| sums.map_or(Right::Source(source), Right::Sums);
+    let sample = sample.into_iter().map(|(range, sums)| (range, held(sums))).collect();
+    let done = check_all(&image, sample, progress).await?;
     if settings.verify != Verify::Full || done.wrong.is_some() {
         return Ok(done);
     }
-    let source = survey.source.at.clone();
+    let source = source.clone();
     let length = survey.source.length;
     let (part, choice) = (whole(length)?, Choice::all());
     progress.begin_verifying(length);
@@ -114,10 +142,50 @@ pub(crate) async fn read_back(
     Ok(ReadBack { bytes: tally.compared, wrong: tally.first() })
 }
 
-/// Reads `sample` back, several chunks at once.
+/// A random part of the data that earlier runs of the step had to copy: below their checkpoint the base blob equals the
+/// source, whoever moved the bytes.
+async fn earlier(survey: &Survey, below: u64, settings: &Settings) -> Result<Vec<(PageRange, Option<Sums>)>> {
+    let (Source::Blob { blob, .. }, Ok(range)) = (&survey.source.at, PageRange::new(0, below)) else {
+        return Ok(Vec::new());
+    };
+    let length = survey.source.length;
+    let forced = survey.forced_pages().into_iter().filter(|page| page.end() <= below).collect();
+    let mut listing = Listing::start(blob, &survey.against(), Some(range), length, forced, settings.listing);
+    let mut planner = Planner::new(settings.plan, length);
+    let kept = Reservoir::default();
+    let mut chunks = Vec::new();
+    loop {
+        let extent = match listing.next().await {
+            Ok(extent) => extent,
+            Err(error) => return Err(survey.blame(error).await),
+        };
+        let Some(extent) = extent else { break };
+        planner.push(extent, &mut chunks);
+        for chunk in chunks.drain(..).filter(|chunk| chunk.kind == ExtentKind::Data) {
+            kept.keep(chunk.range, None);
+        }
+    }
+    planner.finish(&mut chunks);
+    for chunk in chunks.iter().filter(|chunk| chunk.kind == ExtentKind::Data) {
+        kept.keep(chunk.range, None);
+    }
+    Ok(kept.sample())
+}
+
+/// Reads `sample` back, and holds it against what passed.
 pub(crate) async fn check_sample(
     base: &Source,
-    mut sample: Vec<(PageRange, Sums)>,
+    sample: Vec<(PageRange, Sums)>,
+    progress: &Progress,
+) -> CallResult<ReadBack> {
+    let sample = sample.into_iter().map(|(range, sums)| (range, Right::Sums(sums))).collect();
+    check_all(base, sample, progress).await
+}
+
+/// Several chunks at once.
+async fn check_all(
+    base: &Source,
+    mut sample: Vec<(PageRange, Right<'_>)>,
     progress: &Progress,
 ) -> CallResult<ReadBack> {
     sample.sort_unstable_by_key(|(range, _)| *range);
@@ -127,9 +195,9 @@ pub(crate) async fn check_sample(
     let mut reading = FuturesOrdered::new();
     loop {
         if reading.len() < PARALLEL
-            && let Some((range, sums)) = rest.next()
+            && let Some((range, right)) = rest.next()
         {
-            reading.push_back(check(base, *range, sums));
+            reading.push_back(check(base, *range, right));
             continue;
         }
         let Some(checked) = reading.next().await else { return Ok(ReadBack { bytes, wrong: None }) };
@@ -141,8 +209,16 @@ pub(crate) async fn check_sample(
     }
 }
 
-async fn check(base: &Source, range: PageRange, sums: &Sums) -> CallResult<(PageRange, Option<u64>)> {
+async fn check(base: &Source, range: PageRange, right: &Right<'_>) -> CallResult<(PageRange, Option<u64>)> {
     let as_one = ZeroRule { shortest_run: u64::MAX, trim_edges: false };
+    let read;
+    let sums = match right {
+        Right::Sums(sums) => sums,
+        Right::Source(source) => {
+            read = source.read(range, as_one).await?.sums;
+            &read
+        }
+    };
     let found = base.read(range, as_one).await?.sums;
     let wrong = (leaf_of(range.start())..range.end().div_ceil(LEAF)).enumerate().find(|(index, number)| {
         let length = range_of(*number, range.end()).map_or(LEAF, PageRange::len);
@@ -171,15 +247,17 @@ mod tests {
             for number in 0..chunks {
                 reservoir.passed(&Written {
                     range: PageRange::new(number * LEAF, (number + 1) * LEAF).unwrap(),
-                    crc: Crc64::default(),
-                    sums: Sums::Leaves(vec![number]),
+                    crc: Some(Crc64::default()),
+                    sums: Some(Sums::Leaves(vec![number])),
                     counts: Counts::default(),
                 });
             }
             let sample = reservoir.sample();
             assert_eq!(sample.len(), wanted);
             assert!(reservoir.kept.lock().unwrap().chunks.len() <= MOST);
-            assert!(sample.iter().all(|(range, sums)| *sums == Sums::Leaves(vec![range.start() / LEAF])));
+            assert!(
+                sample.iter().all(|(range, sums)| *sums == Some(Sums::Leaves(vec![range.start() / LEAF])))
+            );
         }
     }
 }

@@ -160,6 +160,12 @@ pub fn late(rng: &mut Rng) -> Duration {
 }
 
 impl Aim {
+    /// The same where the service pulls the chunks.
+    pub fn at_pulls(self) -> Self {
+        let call = self.call.map(|call| if call == Call::PutPage { Call::PutPageFromUrl } else { call });
+        Self { call, ..self }
+    }
+
     /// Anywhere in what a child does.
     pub fn anywhere(rng: &mut Rng) -> Self {
         if rng.u8(..4) == 0 {

@@ -27,6 +27,8 @@ pub enum Shape {
     Growing,
     /// The snapshot that the base builds upon is deleted: the base begins anew.
     Rebased,
+    /// Some of the runs are in server mode.
+    Pulled,
 }
 
 pub struct Chain {
@@ -113,6 +115,13 @@ impl Chain {
         self.world.source.faults().clear();
         self.world.target.faults().clear();
         let aim = (self.kills_left > 0).then(|| self.aim(&command, marker.as_ref(), tally));
+        let pulls = matches!(command, Command::Sync { pull: true, .. });
+        let aim = aim.map(|aim| if pulls { aim.at_pulls() } else { aim });
+        tally.pulling += u64::from(pulls);
+        let was_pulled = judge::base(&self.world).map(|(base, _)| judge::is_pulled(&base));
+        let goes_on = marker.as_ref().is_some_and(|now| now.state == "applying" && now.checkpoint > 0);
+        let is_crossed = goes_on && was_pulled != Some(pulls) && matches!(command, Command::Sync { .. });
+        tally.crossed += u64::from(is_crossed && self.shape == Shape::Pulled);
         if let Some(aim) = aim {
             aim.set(&self.world);
             self.be_late(&command, marker.as_ref());
@@ -190,6 +199,7 @@ impl Chain {
             disk: self.disk.arm_id(),
             rebase: self.deleted.is_some(),
             revoke: self.rng.bool(),
+            pull: self.shape == Shape::Pulled && self.rng.u8(..3) > 0,
             // Another way to say "all".
             until: self.rng.bool().then(|| self.snapshots.last().unwrap().name().to_owned()),
         }
@@ -265,7 +275,10 @@ impl Chain {
                 FaultKind::DelayedApply { after }
             };
             let times = if is_doubled { self.rng.u64(1..6) } else { 1 };
-            let call = aim::WRITES[self.rng.usize(..aim::WRITES.len())];
+            let call = match (aim::WRITES[self.rng.usize(..aim::WRITES.len())], command) {
+                (Call::PutPage, Command::Sync { pull: true, .. }) => Call::PutPageFromUrl,
+                (call, _) => call,
+            };
             let fault = Fault::new(kind).on(call).skip(self.rng.u64(..6)).times(times);
             self.diary.0.push(format!("  late: {call} {:?} x{times}", fault.kind));
             self.world.target.faults().add(fault);
@@ -386,13 +399,22 @@ impl Chain {
         let before = (self.world.source.stats(), self.world.target.stats());
         self.world.source.faults().clear();
         self.world.target.faults().clear();
-        let command = Command::Sync { disk: self.disk.arm_id(), rebase: false, revoke: false, until: None };
+        let disk = self.disk.arm_id();
+        let command = Command::Sync { disk, rebase: false, revoke: false, pull: false, until: None };
         let mut victim = Victim::start(&self.world, &command, "5s");
         let end = victim.until(|| false).await;
         self.diary.1 = victim.said();
         assert_eq!(end, End::Exited(0));
         let after = (self.world.source.stats(), self.world.target.stats());
-        for call in [Call::PutPage, Call::SetMetadata, Call::SetProperties, Call::SnapshotBlob, Call::Lease] {
+        let calls = [
+            Call::PutPage,
+            Call::PutPageFromUrl,
+            Call::SetMetadata,
+            Call::SetProperties,
+            Call::SnapshotBlob,
+            Call::Lease,
+        ];
+        for call in calls {
             assert_eq!(before.1.of(call), after.1.of(call), "nothing was left to do: {call}");
         }
         assert_eq!(before.0.of(Call::BeginGetAccess), after.0.of(Call::BeginGetAccess), "nor to be read");

@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// What the child is to do.
 #[derive(Clone, Debug)]
 pub enum Command {
-    Sync { disk: String, rebase: bool, revoke: bool, until: Option<String> },
+    Sync { disk: String, rebase: bool, revoke: bool, pull: bool, until: Option<String> },
     Rollback,
 }
 
@@ -39,13 +39,14 @@ impl Victim {
         let mut program = snapferry();
         program.env_clear().current_dir(&home).env("HOME", home.path()).env("TMPDIR", home.path());
         match command {
-            Command::Sync { disk, rebase, revoke, until } => {
+            Command::Sync { disk, rebase, revoke, pull, until } => {
                 let (endpoint, header) = world.source.arm().identity();
                 program.env("IDENTITY_ENDPOINT", endpoint).env("IDENTITY_HEADER", header);
                 program.args(["sync", "--login-type", "msi", "--disk", disk, "--sas-duration", "10m"]);
                 program.args(["--arm-endpoint", &world.source.arm().endpoint()]);
                 program.args(until.iter().flat_map(|name| ["--until", name]));
                 program.args(rebase.then_some("--rebase"));
+                program.args(pull.then_some("--mode=server"));
                 program.args(revoke.then_some("--revoke-active-sas"));
             }
             Command::Rollback => {

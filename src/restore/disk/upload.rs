@@ -126,6 +126,7 @@ impl Work<'_> {
             sink: Sink::Disk { blob: host.blob.clone(), takes_crc: host.takes_crc },
             zeros: ZeroRule { shortest_run: settings.zero_run.max(PAGE), trim_edges: true },
             zeros_are_free: true,
+            puller: None,
         };
         let notes = Notes { target: self.target, noted: AtomicU64::new(rest.start()) };
         let check = match settings.verify {
