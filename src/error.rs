@@ -64,6 +64,8 @@ pub enum ErrorKind {
     Differs,
     /// A disk, device or file cannot be restored to as it is: its size, its state, its kind.
     TargetUnsuitable,
+    /// A benchmark is slower than the one before it, by more than was allowed.
+    Slower,
     /// Ended by the user.
     Interrupted,
 }
@@ -81,7 +83,7 @@ pub enum Remedy {
 
 impl ErrorKind {
     /// Every kind, in the order of the exit codes.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Internal,
         Self::Usage,
         Self::AccessDenied,
@@ -109,6 +111,7 @@ impl ErrorKind {
         Self::SasOut,
         Self::Differs,
         Self::TargetUnsuitable,
+        Self::Slower,
         Self::Interrupted,
     ];
 
@@ -142,6 +145,7 @@ impl ErrorKind {
             Self::SasOut => 25,
             Self::Differs => 26,
             Self::TargetUnsuitable => 27,
+            Self::Slower => 28,
             Self::Interrupted => 130,
         }
     }
@@ -176,6 +180,7 @@ impl ErrorKind {
             Self::SasOut => "sas-out",
             Self::Differs => "differs",
             Self::TargetUnsuitable => "target-unsuitable",
+            Self::Slower => "slower",
             Self::Interrupted => "interrupted",
         }
     }

@@ -9,7 +9,7 @@ use azure_core::http::{ClientOptions, Etag, RetryOptions, Transport};
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseOptions, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
     BlobClientDeleteOptions, BlobClientSetMetadataOptions, BlobContainerClientListBlobsOptions,
-    DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions,
+    BlobItem, DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions,
     PageBlobClientResizeOptions, PageBlobClientSetSequenceNumberOptions, SequenceNumberActionType,
 };
 use azure_storage_blob::{

@@ -183,9 +183,10 @@ impl Ground {
         let mut base = Base::create(&prepared.target, &prepared.opening).await?;
         let sealed = async {
             base.begin(&prepared.opening, Checkpoint::default()).await?;
-            if let Some(footer) = &prepared.survey.footer {
-                // A difference need not name it, and it is looked for before the seal.
-                let last = PageRange::new(length - PAGE, length)?;
+            // A difference need not name the footer, and it is looked for before the seal.
+            if let Some(footer) = &prepared.survey.footer
+                && let Ok(last) = PageRange::new(length.saturating_sub(PAGE), length)
+            {
                 let fence = base.fence();
                 base.blob().put_pages(last, vec![footer.clone().into()], Crc64::of(footer), &fence).await?;
             }

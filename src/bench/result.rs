@@ -236,6 +236,15 @@ fn unusable(why: String) -> Error {
         .next("hand in a JSON file that `snapferry bench` wrote")
 }
 
+impl From<Mode> for crate::step::Mode {
+    fn from(measured: Mode) -> Self {
+        match measured {
+            Mode::Stream => Self::Stream,
+            Mode::Server => Self::Server,
+        }
+    }
+}
+
 impl Mode {
     /// Every mode, in the order in which they are shown.
     pub const ALL: [Self; 2] = [Self::Stream, Self::Server];

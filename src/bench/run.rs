@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ground::Ground;
 use super::memory;
-use super::result::{Pattern, Repeat, Setting};
+use super::result::{Mode, Pattern, Repeat, Setting};
 use crate::azure::{Client, Resource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::times::Spread;
@@ -116,6 +116,12 @@ pub(super) async fn run(
             .next("name snapshots that differ, or give --duration more time"));
     }
     let read = progress.read();
+    if setting.mode == Mode::Server && read.source.moved.bytes > bytes / 2 {
+        let why = "the service did not pull the bytes by itself; they went through this machine";
+        return Err(Error::new(ErrorKind::Refused, "measure mode server", why)
+            .on(&step.target)
+            .next("measure --mode stream"));
+    }
     let cpu = course.samples.last().map_or(0.0, |last| last.cpu);
     Ok(Measured {
         repeat: Repeat { seconds, bytes, rate: bytes as f64 / seconds },

@@ -94,7 +94,7 @@ impl Sweep {
         order
     }
 
-    fn subject(&self, setting: Setting) -> Result<&Subject> {
+    pub(super) fn subject(&self, setting: Setting) -> Result<&Subject> {
         let found = self.subjects.iter().find(|subject| subject.pattern == setting.pattern);
         found.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "find what is to be copied", "no subject has the pattern")
@@ -184,7 +184,7 @@ async fn once(
 }
 
 /// The widest setting of each mode and pattern: it opens as many connections as any.
-fn warm_up(sweep: &Sweep) -> Vec<Setting> {
+pub(super) fn warm_up(sweep: &Sweep) -> Vec<Setting> {
     let settings = sweep.settings();
     let mut runs = Vec::new();
     for subject in &sweep.subjects {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use snapferry_emulator::serve::{AccountSpec, DiskSpec};
 use snapferry_emulator::{Fault, Link};
@@ -14,6 +15,7 @@ use snapferry_emulator::{Fault, Link};
 use super::options::{AccessArgs, CopyingArgs, ModeArg, PlanningArgs, VerifyArg};
 use super::output::error_document;
 use super::points::PointsArgs;
+use super::profile::ProfileArgs;
 use super::settings::parse_size;
 use super::sync::{self, SyncArgs};
 use crate::azure::reply::scrub;
@@ -36,6 +38,9 @@ Examples:
   What is at the target?
     snapferry points --target 'https://backups...' --output json
     snapferry status --target 'https://backups...'
+
+  How fast can this machine go, and with which settings? (On emulated regions, in a minute or two)
+    snapferry bench --report bench.html
 
   Keep a week of days and a year of months:
     snapferry points prune --target 'https://backups...' --keep-daily 7 --keep-monthly 12";
@@ -106,6 +111,9 @@ pub enum Command {
     Access(super::access::AccessCommand),
     /// Put the JSON reports of copies side by side: copy, sync and managed-copy
     Compare(super::compare::CompareArgs),
+    /// Measure copies with other settings, and say what limits and which settings are best
+    #[command(after_help = super::bench::HELP)]
+    Bench(Box<super::bench::BenchArgs>),
     /// Print the price table that sync --dry-run counts with, to be edited and given as --prices
     Prices,
     /// Show a disk with three snapshots cross between two emulated regions on this machine, and prove the result
@@ -130,7 +138,7 @@ Exit codes: 0 done, 1 a defect, 2 usage, 3 access denied, 4 permission missing, 
 7 too large, 8 growth across 4 TiB, 9 snapshot order, 10 different families, 11 base missing, 12 base not clean,
 13 base elsewhere, 14 base size mismatch, 15 base modified, 16 target exists, 17 lease held, 18 lease lost,
 19 unavailable, 20 corruption, 21 protocol, 22 output, 23 insecure, 24 refused, 25 sas out, 26 differs,
-27 target unsuitable, 130 interrupted.";
+27 target unsuitable, 28 slower, 130 interrupted.";
 
 const ROLLBACK_HELP: &str = "\
 A step that was begun and shall not be finished leaves the base blob between two snapshots. Rollback copies back from
@@ -200,6 +208,9 @@ pub struct CopyArgs {
     /// Write how it went to this file, as JSON (.json)
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub report: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub profile: ProfileArgs,
     /// Only say what would be done, as plan does
     #[arg(long)]
     pub dry_run: bool,
@@ -268,12 +279,15 @@ pub struct EmulateArgs {
     /// Latency and limits, such as latency=5ms,blob-bytes-per-second=60MiB,blob-requests-per-second=500,blob-burst=1s
     #[arg(long, value_name = "LINK")]
     pub link: Option<Link>,
+    /// End when standard input does: for a program that starts this one, however it ends itself
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
 }
 
 /// Parses, or prints help, version or a usage error, and gives the exit code for that.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
-    Args::try_parse_from(&args).map_err(|error| {
+    parse_with_typed(&args).map_err(|error| {
         if error.use_stderr() {
             // A URL in the wrong place is part of the message: its SAS must not be.
             let shown = scrub(&error.render().to_string());
@@ -290,6 +304,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode>
             Err(_) => ExitCode::from(ErrorKind::Output.exit_code()),
         }
     })
+}
+
+/// Parses, and notes what was typed of what a profile can say: that wins.
+fn parse_with_typed(args: &[OsString]) -> Result<Args, clap::Error> {
+    let matches = Args::command().try_get_matches_from(args)?;
+    let mut parsed = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut Args::command()))?;
+    let profile = match &mut parsed.command {
+        Command::Copy(copy) => &mut copy.profile,
+        Command::Sync(sync) => &mut sync.profile,
+        _ => return Ok(parsed),
+    };
+    if let Some((_, typed)) = matches.subcommand() {
+        profile.note(|name| typed.value_source(name) == Some(ValueSource::CommandLine));
+    }
+    Ok(parsed)
 }
 
 /// Whether a JSON document is wanted, by a command line that cannot be parsed.

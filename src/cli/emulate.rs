@@ -14,7 +14,7 @@ pub(super) async fn emulate(
     output: Output,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let EmulateArgs { listen, seed, tls, accounts, sinks, disks, faults, link } = *args;
+    let EmulateArgs { listen, seed, tls, accounts, sinks, disks, faults, link, until_stdin_ends } = *args;
     let config = Config { listen, seed, tls, link: link.unwrap_or_default(), ..Config::default() };
     let options = ServeOptions { config, faults, accounts, sinks, disks };
     let mut document = json!({
@@ -32,14 +32,27 @@ pub(super) async fn emulate(
             }
         }
     };
+    let stdin_ended = if until_stdin_ends { end_of_stdin() } else { CancellationToken::new() };
     let until = async {
         tokio::select! {
             () = cancel.cancelled() => {}
             () = nobody_reads.cancelled() => {}
+            () = stdin_ended.cancelled() => {}
         }
     };
     serve(options, print, until).await.map_err(|error| explain(&error))?;
     written
+}
+
+/// Cancelled when nothing more can come from standard input. On a thread of its own, which the runtime does not wait for.
+fn end_of_stdin() -> CancellationToken {
+    let ended = CancellationToken::new();
+    let told = ended.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        told.cancel();
+    });
+    ended
 }
 
 /// Takes a line of the emulator into the document: the last word is a URL.

@@ -2,6 +2,9 @@
 
 mod access;
 pub mod args;
+pub mod bench;
+mod bench_emulator;
+mod bench_text;
 mod compare;
 mod copy;
 mod demo;
@@ -15,6 +18,7 @@ mod manager;
 pub mod options;
 mod output;
 pub mod points;
+pub mod profile;
 mod progress;
 pub mod repair;
 mod report;
@@ -26,6 +30,7 @@ mod settings;
 pub mod sync;
 mod target;
 pub mod verify;
+mod whole_file;
 
 use std::process::ExitCode;
 
@@ -72,6 +77,7 @@ fn start(args: Args, output: Output) -> Result<()> {
             Command::ManagedCopy(args) => managed_copy::managed_copy(*args, output, &cancel).await,
             Command::Access(args) => access::access(args, output, &cancel).await,
             Command::Compare(args) => compare::compare(&args, output),
+            Command::Bench(args) => bench::bench(*args, output, &cancel).await,
             Command::Demo(demo) => demo::demo(demo, output, &cancel).await,
             Command::Emulate(emulate) => emulate::emulate(emulate, output, &cancel).await,
         }

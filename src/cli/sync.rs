@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy::{moved_by, per_second};
 use super::forecast::{Table, outlined};
+use super::profile::ProfileArgs;
 use super::options::{ArmArgs, CopyingArgs, ModeArg, PlanningArgs, VerifyArg};
 use super::output::{self, Observed, Output, size};
 use super::progress::{self, Shown};
@@ -98,6 +99,9 @@ pub struct SyncArgs {
     /// Write how it went to this file, as JSON (.json)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "watch"])]
     pub report: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub profile: ProfileArgs,
     /// Price table for --dry-run: a file as `snapferry prices` prints it
     #[arg(long, value_name = "FILE")]
     pub prices: Option<String>,
@@ -125,7 +129,13 @@ struct Rounds {
     output: Output,
 }
 
-pub(super) async fn sync(args: Box<SyncArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
+pub(super) async fn sync(
+    mut args: Box<SyncArgs>,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let SyncArgs { profile, planning, copying, mode, .. } = &mut *args;
+    profile.apply(planning, copying, mode)?;
     let prices = settings::prices(args.prices.as_deref())?;
     let rounds = rounds(&args, output)?;
     if args.dry_run {

@@ -1,0 +1,558 @@
+//! `snapferry bench`: which settings are best here, and what limits. Also `bench compare` and `bench clean`.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use snapferry_emulator::Link;
+use tokio_util::sync::CancellationToken;
+
+use super::bench_emulator::EmulatedRegions;
+use super::bench_text;
+use super::options::AccessArgs;
+use super::output::{self, Output};
+use super::progress::{Look, Shown, watch};
+use super::settings::{self, parse_percent, parse_size};
+use super::whole_file::WholeFile;
+use crate::azure::reply::scrub;
+use crate::azure::{Client, Destination, LARGEST_CHUNK, PlainHttp, RetryPolicy, Role, Timeouts};
+use crate::bench::compare::{Comparison, told};
+use crate::bench::estimate::estimate;
+use crate::bench::ground::Ground;
+use crate::bench::profile::Profile;
+use crate::bench::result::{Environment, Mode, Pattern, Results, Setting};
+use crate::bench::run::{Bound, Subject};
+use crate::bench::sweep::{CONFIDENCE, Done, Sweep, Witness, measure};
+use crate::error::{Error, ErrorKind, Result};
+use crate::price::PriceTable;
+use crate::range::PAGE;
+use crate::report;
+
+pub(super) const HELP: &str = "\
+Without URLs it measures on two emulated regions on this machine: what the machine can do, not what Azure does. With
+--source and --target it measures there: it writes to blobs of its own, snapferry-bench-<run>/..., never to one that
+exists, and deletes them at the end, on an error and on Ctrl-C alike. Before it begins it says what that takes and costs,
+and asks; where nobody can answer, it wants --yes.
+
+Each cell of the sweep (window x chunk size x mode x pattern) is a real copy with all of its checks, run several times in
+an order that is shuffled anew for each round. What counts is the time from the first chunk to the last.
+
+Examples:
+  snapferry bench --report bench.html --report bench.json
+  snapferry bench --link latency=20ms,blob-bytes-per-second=60MiB,blob-requests-per-second=500
+  snapferry bench --source @second.sas --previous @first.sas --target 'https://backups.../disks?<SAS>' --profile fast.toml
+  snapferry copy --profile fast.toml --source ...
+  snapferry bench compare monday.json tuesday.json --fail-if-slower 5%";
+
+/// A document of more than this is none.
+const LARGEST_DOCUMENT: u64 = 256 << 20;
+/// A disk of the emulator that is larger takes longer than anybody waits.
+const LARGEST_SIZE: u64 = 1 << 40;
+
+/// A benchmark, or something about benchmarks.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: Option<BenchCommand>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sweep: SweepArgs,
+}
+
+/// What else there is to do with benchmarks.
+#[derive(clap::Subcommand)]
+pub enum BenchCommand {
+    /// Say what became faster or slower between benchmarks, where that is sure
+    Compare(BenchCompareArgs),
+    /// Delete what a benchmark could not delete itself
+    Clean(CleanArgs),
+}
+
+/// What is measured, and where.
+#[derive(clap::Args)]
+pub struct SweepArgs {
+    /// SAS URL of a snapshot to copy (URL, @FILE or -). Without it, emulated regions on this machine are measured
+    #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
+    pub source: Option<String>,
+    /// SAS URL of an older snapshot: only what differs is copied (URL, @FILE or -)
+    #[arg(long, env = "SNAPFERRY_PREVIOUS", hide_env_values = true, value_name = "URL")]
+    pub previous: Option<String>,
+    /// A container to write to, or a blob in it, which is not touched (URL, @FILE or -)
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: Option<String>,
+    /// Most chunks in flight [default: 4,16,64; with --full 4,8,16,32,64]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: Vec<u16>,
+    /// Longest chunks, at most 4MiB [default: 1MiB,4MiB; with --full 512KiB,1MiB,2MiB,4MiB]
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size)]
+    pub chunk_size: Vec<u64>,
+    /// Who moves the bytes: stream, server [default: stream; with --full, and emulated, both]
+    #[arg(long, value_name = "MODE,...", value_delimiter = ',', value_parser = parse_mode)]
+    pub mode: Vec<Mode>,
+    /// What the emulated disks hold: dense, scattered, mixed, zeros [default: dense,scattered; with --full all]
+    #[arg(long, value_name = "PATTERN,...", value_delimiter = ',', value_parser = parse_pattern, conflicts_with = "source")]
+    pub pattern: Vec<Pattern>,
+    /// The whole sweep: every value of every option that is not given
+    #[arg(long)]
+    pub full: bool,
+    /// Bytes of each run [default: 512MiB emulated, 1GiB elsewhere]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// Longest time of a run's copying
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// Runs of each mode and pattern before it counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub warm_up: u32,
+    /// Runs of each cell that count
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeats: u32,
+    /// What decides the order of the runs
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+    /// The emulated line and its limits, as emulate has it
+    #[arg(long, value_name = "LINK", value_parser = parse_link, conflicts_with = "source")]
+    pub link: Option<String>,
+    /// Write what was found to this file: a page (.html), Markdown (.md) or JSON (.json); can be given several times
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Keep the best settings in this file, for copy --profile
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Price table for what it costs: a file as `snapferry prices` prints it
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<String>,
+    /// Begin without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Only say which cells would be measured, and what that takes and costs
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long one call may go on failing before the benchmark ends
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub retry_for: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+/// Benchmarks to compare.
+#[derive(clap::Args)]
+pub struct BenchCompareArgs {
+    /// JSON documents of `snapferry bench`: the old one, then those that are held against it
+    #[arg(value_name = "RESULTS", required = true, num_args = 2..)]
+    pub results: Vec<PathBuf>,
+    /// End with exit code 28 when a cell, or all together, is surely slower, and by more than this, such as 5%
+    #[arg(long, value_name = "PART", value_parser = parse_percent)]
+    pub fail_if_slower: Option<f64>,
+}
+
+/// What a benchmark left behind.
+#[derive(clap::Args)]
+pub struct CleanArgs {
+    /// The container that it wrote to (URL, @FILE or -)
+    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
+    pub target: String,
+    /// The name of the benchmark: the blobs are called snapferry-bench-<RUN>/...
+    #[arg(long, value_name = "RUN")]
+    pub run: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+pub(super) async fn bench(args: BenchArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
+    match args.command {
+        Some(BenchCommand::Compare(args)) => compare(&args, output),
+        Some(BenchCommand::Clean(args)) => super::unless(cancel, clean(&args, output)).await,
+        None => sweep(&args.sweep, output, cancel).await,
+    }
+}
+
+/// Where a benchmark takes place.
+struct Place {
+    subjects: Vec<Subject>,
+    destination: Destination,
+    client: Client,
+    /// Runs for as long as this lives.
+    _emulated: Option<EmulatedRegions>,
+}
+
+async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
+    let prices = settings::prices(args.prices.as_deref())?;
+    let files = Files::of(args)?;
+    let is_emulated = is_emulated(args)?;
+    let sizes = sizes(args, is_emulated)?;
+    let place = if is_emulated {
+        super::unless(cancel, emulated(args, sizes)).await?
+    } else {
+        own(args)?
+    };
+    let sweep = Sweep {
+        windows: windows(args),
+        chunks: chunks(args)?,
+        modes: modes(args, is_emulated),
+        subjects: place.subjects.clone(),
+        repeats: args.repeats,
+        warm_up: args.warm_up,
+        // Emulated disks are as large as a run.
+        bound: Bound { bytes: (!is_emulated).then_some(sizes), time: args.duration },
+        seed: args.seed,
+    };
+    sweep.check()?;
+    let ground = Ground::new(&place.destination, &place.client)?;
+    if !super::unless(cancel, agree(args, &sweep, &ground, &place.client, &prices, output)).await? {
+        return Ok(());
+    }
+    let environment = environment(args, is_emulated, sizes);
+    let told = Arc::new(Mutex::new(Told { of: sweep.runs(), ..Told::default() }));
+    let mut teller = Teller(Arc::clone(&told));
+    let work = measure(&sweep, &ground, &place.client, environment, &mut teller, cancel);
+    let shown = Shown { wanted: output.progress, lines: None };
+    let Done { results, left } = watch(|| lock(&told).look(), shown, work).await;
+    let left = left.map(|left| left.into_error(&ground));
+    let results = match (results, left) {
+        (Ok(results), left) => {
+            files.write(&results)?;
+            output.verdict(&results, &bench_text::results(&results), left)?;
+            return Ok(());
+        }
+        (Err(error), Some(left)) => {
+            output::say_error(&left);
+            if let Some(next) = left.advice() {
+                output::say(&format!("  next:  {next}"));
+            }
+            Err(error)
+        }
+        (Err(error), None) => Err(error),
+    };
+    results
+}
+
+/// Whether emulated regions are meant.
+fn is_emulated(args: &SweepArgs) -> Result<bool> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+    match (given(&args.source), given(&args.target)) {
+        (true, true) => Ok(false),
+        (false, false) if !given(&args.previous) => Ok(true),
+        _ => Err(Error::new(
+            ErrorKind::Usage,
+            "find what is to be measured",
+            "--source and --target belong together",
+        )
+        .next("give both, or neither (also not in the environment) to measure on emulated regions")),
+    }
+}
+
+/// Bytes of a run.
+fn sizes(args: &SweepArgs, is_emulated: bool) -> Result<u64> {
+    let size = args.size.unwrap_or(if is_emulated { 512 << 20 } else { 1 << 30 });
+    if !(1 << 20..=LARGEST_SIZE).contains(&size) {
+        return Err(Error::new(ErrorKind::Usage, "use --size", "a run has 1MiB to 1TiB"));
+    }
+    if args.duration < Duration::from_millis(100) {
+        return Err(Error::new(ErrorKind::Usage, "use --duration", "nothing can be said of less than 100ms"));
+    }
+    Ok(size)
+}
+
+async fn emulated(args: &SweepArgs, size: u64) -> Result<Place> {
+    let patterns = match (args.pattern.is_empty(), args.full) {
+        (false, _) => distinct(&args.pattern),
+        (true, false) => vec![Pattern::Dense, Pattern::Scattered],
+        (true, true) => vec![Pattern::Dense, Pattern::Scattered, Pattern::Mixed, Pattern::Zeros],
+    };
+    let regions = EmulatedRegions::start(&patterns, size, args.link.as_deref()).await?;
+    let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
+    Ok(Place {
+        subjects: regions.subjects.clone(),
+        destination: regions.destination.clone(),
+        client: Client::new(Timeouts::default(), retry, None)?,
+        _emulated: Some(regions),
+    })
+}
+
+fn own(args: &SweepArgs) -> Result<Place> {
+    let read = |role: Role, text: &Option<String>| {
+        let given = text.as_ref().filter(|text| !text.trim().is_empty());
+        given.map(|text| settings::resource(role, text, &args.access)).transpose()
+    };
+    let inputs = [&args.source, &args.previous, &args.target];
+    if inputs.iter().filter(|text| text.as_deref().is_some_and(|text| text.trim() == "-")).count() > 1 {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "read the URLs",
+            "only one of them can come from standard input",
+        )
+        .next("put the others into files: --target @FILE"));
+    }
+    let destination = destination(args.target.as_deref().unwrap_or_default(), &args.access)?;
+    let Some(source) = read(Role::Source, &args.source)? else {
+        return Err(Error::new(ErrorKind::Internal, "read the source URL", "it is not there"));
+    };
+    let previous = read(Role::Previous, &args.previous)?;
+    let is_signed = source.is_signed() && destination.is_signed();
+    let client = client(args.retry_for, &args.access, !is_signed)?;
+    let subject = Subject { pattern: Pattern::Own, source, previous, is_kept: true };
+    Ok(Place { subjects: vec![subject], destination, client, _emulated: None })
+}
+
+fn destination(text: &str, access: &AccessArgs) -> Result<Destination> {
+    let plain = if access.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly };
+    Destination::parse(&settings::url_text("target", text)?, plain)
+}
+
+fn client(retry_for: Duration, access: &AccessArgs, needs_sign_in: bool) -> Result<Client> {
+    let retry = RetryPolicy { budget: retry_for, ..RetryPolicy::default() };
+    let tokens = match access.login_type.credential() {
+        Ok(tokens) => Some(tokens),
+        Err(error) if needs_sign_in => return Err(error),
+        Err(_) => None,
+    };
+    Client::new(Timeouts::default(), retry, tokens)
+}
+
+fn windows(args: &SweepArgs) -> Vec<u64> {
+    let given: Vec<u64> = args.concurrency.iter().map(|count| u64::from(*count)).collect();
+    match (given.is_empty(), args.full) {
+        (false, _) => distinct(&given),
+        (true, false) => vec![4, 16, 64],
+        (true, true) => vec![4, 8, 16, 32, 64],
+    }
+}
+
+fn chunks(args: &SweepArgs) -> Result<Vec<u64>> {
+    if let Some(bad) = args.chunk_size.iter().find(|size| !is_chunk(**size)) {
+        let why = format!("{bad} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry");
+        return Err(Error::new(ErrorKind::Usage, "use --chunk-size", why));
+    }
+    Ok(match (args.chunk_size.is_empty(), args.full) {
+        (false, _) => distinct(&args.chunk_size),
+        (true, false) => vec![1 << 20, 4 << 20],
+        (true, true) => vec![512 << 10, 1 << 20, 2 << 20, 4 << 20],
+    })
+}
+
+fn is_chunk(size: u64) -> bool {
+    (PAGE..=LARGEST_CHUNK).contains(&size) && size.is_multiple_of(PAGE)
+}
+
+fn modes(args: &SweepArgs, is_emulated: bool) -> Vec<Mode> {
+    match (args.mode.is_empty(), args.full && is_emulated) {
+        (false, _) => distinct(&args.mode),
+        (true, false) => vec![Mode::Stream],
+        (true, true) => Mode::ALL.to_vec(),
+    }
+}
+
+fn distinct<T: Copy + Ord>(values: &[T]) -> Vec<T> {
+    let mut distinct = values.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}
+
+/// Says what it takes, and asks where it may cost money. Whether it is to begin.
+async fn agree(
+    args: &SweepArgs,
+    sweep: &Sweep,
+    ground: &Ground,
+    client: &Client,
+    prices: &PriceTable,
+    output: Output,
+) -> Result<bool> {
+    let is_emulated = args.source.as_ref().is_none_or(|source| source.trim().is_empty());
+    let cells = sweep.settings();
+    let forecast = if is_emulated {
+        None
+    } else {
+        Some(estimate(sweep, &ground.blob(0)?, client, prices).await?)
+    };
+    if args.dry_run {
+        let document = json!({
+            "kind": "bench-plan", "cells": cells, "runs": sweep.runs(), "estimate": forecast, "prices": prices,
+        });
+        let forecast = forecast.as_ref().map(|forecast| (forecast, prices));
+        output.result(&document, &bench_text::plan(&cells, sweep.runs(), forecast))?;
+        return Ok(false);
+    }
+    let Some(forecast) = forecast else { return Ok(true) };
+    let text = bench_text::cost(&forecast, prices);
+    let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if output.progress || asks {
+        output::say(&text);
+    }
+    if args.yes || (asks && is_answered_with_yes().await) {
+        return Ok(true);
+    }
+    let why = if asks { "it was not agreed to" } else { "it may cost money, and nobody is there to be asked" };
+    Err(Error::new(ErrorKind::Usage, "begin the benchmark", why)
+        .next("look at what it takes with --dry-run, then give --yes"))
+}
+
+/// Asks on a thread of its own, which the runtime does not wait for.
+async fn is_answered_with_yes() -> bool {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let _ = write!(std::io::stderr(), "begin? [y/N] ");
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        let _ = answer.send(read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes"));
+    });
+    answered.await.unwrap_or(false)
+}
+
+fn environment(args: &SweepArgs, emulated: bool, size: u64) -> Environment {
+    Environment {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        date: Timestamp::now(),
+        seconds: 0.0,
+        emulated,
+        size: Some(size),
+        link: args.link.clone().unwrap_or_default(),
+        seed: args.seed,
+    }
+}
+
+/// What is shown while it runs.
+#[derive(Default)]
+struct Told {
+    number: u64,
+    of: u64,
+    last: Option<(Setting, Option<f64>)>,
+}
+
+struct Teller(Arc<Mutex<Told>>);
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Witness for Teller {
+    fn ran(&mut self, number: u64, of: u64, setting: Setting, rate: Option<f64>) {
+        *lock(&self.0) = Told { number, of, last: Some((setting, rate)) };
+    }
+}
+
+impl Told {
+    fn look(&self) -> Look {
+        let last = self.last.map_or_else(String::new, |(setting, rate)| {
+            let rate = rate.map_or_else(
+                || "warm-up".to_owned(),
+                |rate| format!("{:.1} MiB/s", rate / 1_048_576.0),
+            );
+            format!(", last {}: {rate}", told(setting))
+        });
+        Look { line: format!("run {} of {}{last}", self.number, self.of), done: self.number, of: self.of }
+    }
+}
+
+/// Where results go besides standard output.
+struct Files {
+    reports: Vec<WholeFile>,
+    profile: Option<WholeFile>,
+}
+
+impl Files {
+    fn of(args: &SweepArgs) -> Result<Self> {
+        let mut reports = Vec::new();
+        for path in &args.report {
+            let file = WholeFile::at(path, "--report")?;
+            if !matches!(file.extension(), "html" | "md" | "json") {
+                let why = "its name ends in neither .html, .md nor .json";
+                return Err(Error::new(ErrorKind::Usage, "use --report", why)
+                    .on(scrub(&path.display().to_string()))
+                    .next("such as --report bench.html"));
+            }
+            reports.push(file);
+        }
+        let profile = args.profile.as_deref().map(|path| WholeFile::at(path, "--profile")).transpose()?;
+        Ok(Self { reports, profile })
+    }
+
+    fn write(&self, results: &Results) -> Result<()> {
+        for file in &self.reports {
+            file.write(&match file.extension() {
+                "html" => report::bench::html(results),
+                "md" => report::bench::markdown(results),
+                _ => results.to_json()? + "\n",
+            })?;
+        }
+        match (&self.profile, Profile::of(results)) {
+            (Some(file), Some(profile)) => file.write(&profile.to_toml(results)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn compare(args: &BenchCompareArgs, output: Output) -> Result<()> {
+    let mut read: Vec<(String, Results)> = Vec::new();
+    for path in &args.results {
+        read.push((scrub(&path.display().to_string()), document(path)?));
+    }
+    let Some(((old_name, old), others)) = read.split_first() else { return Ok(()) };
+    let (mut texts, mut documents, mut slower) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, new) in others {
+        let compared = Comparison::of(old, new, CONFIDENCE);
+        if compared.cells.is_empty() {
+            let why = format!("{name} has no cell that {old_name} has");
+            return Err(Error::new(ErrorKind::Usage, "compare the benchmarks", why)
+                .next("measure both with the same --concurrency, --chunk-size, --mode and --pattern"));
+        }
+        texts.push(bench_text::comparison(old_name, name, &compared));
+        let part = args.fail_if_slower.unwrap_or(1.0);
+        slower.extend(compared.slower_by(part).into_iter().map(|what| format!("{name}: {what}")));
+        documents.push(json!({ "old": old_name, "new": name, "comparison": compared }));
+    }
+    let error = (!slower.is_empty()).then(|| {
+        Error::new(ErrorKind::Slower, "pass the benchmark", slower.join("; "))
+            .next("measure both again on a quiet machine; if it stays so, find what changed")
+    });
+    let document = json!({ "kind": "bench-comparison", "comparisons": documents });
+    output.verdict(&document, &texts.join("\n\n"), error)
+}
+
+fn document(path: &Path) -> Result<Results> {
+    let name = scrub(&path.display().to_string());
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_DOCUMENT).read_to_string(&mut text))
+        .map_err(|error| {
+            Error::new(ErrorKind::Usage, "read a benchmark's results", error.to_string())
+                .on(&name)
+                .next("make one: snapferry bench --report results.json")
+        })?;
+    Results::from_json(text.trim_start_matches('\u{feff}')).map_err(|error| error.on(&name))
+}
+
+async fn clean(args: &CleanArgs, output: Output) -> Result<()> {
+    let destination = destination(&args.target, &args.access)?;
+    let client = client(RetryPolicy::default().budget, &args.access, !destination.is_signed())?;
+    let ground = Ground::of_run(&destination, &client, &args.run)?;
+    ground.clean().await.map_err(|left| left.into_error(&ground))?;
+    let text = format!("nothing of the benchmark is left in {}", ground.container());
+    output.result(&json!({ "run": ground.run(), "container": ground.container(), "left": [] }), &text)
+}
+
+fn parse_mode(text: &str) -> std::result::Result<Mode, String> {
+    let found = Mode::ALL.into_iter().find(|mode| mode.name() == text.trim());
+    found.ok_or_else(|| "expected stream or server".to_owned())
+}
+
+fn parse_pattern(text: &str) -> std::result::Result<Pattern, String> {
+    let made = Pattern::ALL.into_iter().filter(|pattern| *pattern != Pattern::Own);
+    let found = made.into_iter().find(|pattern| pattern.name() == text.trim());
+    found.ok_or_else(|| "expected dense, scattered, mixed or zeros".to_owned())
+}
+
+fn parse_link(text: &str) -> std::result::Result<String, String> {
+    text.parse::<Link>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
