@@ -59,6 +59,7 @@ pub mod azure;
 pub mod base;
 #[cfg(feature = "cli")]
 pub mod bench;
+pub mod budget;
 pub mod chain;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
