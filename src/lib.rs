@@ -57,6 +57,8 @@
 
 pub mod azure;
 pub mod base;
+#[cfg(feature = "cli")]
+pub mod bench;
 pub mod chain;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -2,11 +2,18 @@
 //! whoever embeds it decides what to show.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::azure::{Meter, Reading};
 use crate::copy::frontier::Written;
+use crate::copy::window::Signs;
 use crate::diff::ListingProgress;
+use crate::measure::hold::{Held, Hold, Holds};
+use crate::measure::{BlockMap, Found};
+
+/// Parts of a chunk in which the window is kept.
+const THOUSAND: u64 = 1000;
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,20 +31,32 @@ pub enum Phase {
     Done,
 }
 
-/// Live numbers of one run.
-#[derive(Default)]
+/// Live numbers of one run. A clone shows the same numbers.
+#[derive(Clone, Default)]
 pub struct Progress {
     /// Counts the source's side: reads and listings.
     pub source: Arc<Meter>,
     /// Counts the target's side.
     pub target: Arc<Meter>,
+    live: Arc<Live>,
+}
+
+#[derive(Default)]
+struct Live {
     phase: Mutex<Phase>,
     listing: Mutex<Option<Arc<ListingProgress>>>,
     /// What is expected besides what a listing tells.
     planned: Mutex<Option<u64>>,
     bytes: AtomicU64,
+    /// Bytes of chunks that are written; other than `bytes` it never begins anew.
+    written: AtomicU64,
     in_flight: AtomicU64,
+    /// In thousandths of a chunk.
     limit: AtomicU64,
+    holds: Mutex<Holds>,
+    map: Mutex<BlockMap>,
+    /// What an observer says of the run.
+    limited: Mutex<Found>,
 }
 
 /// The numbers at one moment.
@@ -57,26 +76,29 @@ pub struct Numbers {
     pub target: Reading,
     /// What is being waited for.
     pub waiting_for: Option<String>,
+    /// What keeps the run from being faster; unknown where nobody observes it (see [`crate::measure::observe`]).
+    pub limited: Found,
 }
 
 impl Progress {
     /// The numbers now.
     pub fn read(&self) -> Numbers {
-        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listing = lock(&self.live.listing).clone();
         let listed = listing.and_then(|listing| {
             let all = listing.expected_data()?.saturating_add(listing.clear());
             Some((all, listing.is_complete()))
         });
-        let planned = *self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        let planned = *lock(&self.live.planned);
         let expected = planned.map(|bytes| (bytes, true)).or(listed);
         Numbers {
-            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
-            bytes: self.bytes.load(Relaxed),
+            phase: *lock(&self.live.phase),
+            bytes: self.live.bytes.load(Relaxed),
             expected,
-            in_flight: (self.in_flight.load(Relaxed), self.limit.load(Relaxed)),
+            in_flight: (self.live.in_flight.load(Relaxed), self.live.limit.load(Relaxed) / THOUSAND),
             source: self.source.read(),
             target: self.target.read(),
             waiting_for: self.waiting_for(),
+            limited: *lock(&self.live.limited),
         }
     }
 
@@ -92,35 +114,78 @@ impl Progress {
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        *lock(&self.live.phase) = phase;
+        // No chunk is in flight between two phases.
+        lock(&self.live.holds).show(None, 0, Instant::now());
     }
 
     pub(crate) fn follow(&self, listing: Arc<ListingProgress>) {
-        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
+        *lock(&self.live.listing) = Some(listing);
     }
 
     /// From here on it is counted what is compared, from zero, of `bytes` in all.
     pub(crate) fn begin_verifying(&self, bytes: u64) {
-        self.bytes.store(0, Relaxed);
-        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        self.live.bytes.store(0, Relaxed);
+        *lock(&self.live.planned) = Some(bytes);
         self.enter(Phase::Verifying);
     }
 
     pub(crate) fn compared(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Relaxed);
+        self.live.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A disk of `length` bytes is about to be written.
+    pub(crate) fn map_out(&self, length: u64) {
+        let empty = BlockMap::new(length);
+        let mut map = lock(&self.live.map);
+        if (map.cell, map.data.len()) != (empty.cell, empty.data.len()) {
+            *map = empty;
+        }
     }
 
     pub(crate) fn wrote(&self, written: &Written) {
-        self.bytes.fetch_add(written.range.len(), Relaxed);
+        self.live.bytes.fetch_add(written.range.len(), Relaxed);
+        self.live.written.fetch_add(written.range.len(), Relaxed);
+        lock(&self.live.map).mark(written.range, written.counts.bytes_sent);
     }
 
-    pub(crate) fn show_window(&self, chunks: usize, limit: f64) {
-        self.in_flight.store(chunks as u64, Relaxed);
+    /// That many chunks are in flight of as many as may be, and `hold` keeps the next from starting.
+    pub(crate) fn show_window(&self, chunks: usize, limit: f64, hold: Hold) {
+        self.live.in_flight.store(chunks as u64, Relaxed);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        self.limit.store(limit as u64, Relaxed);
+        self.live.limit.store((limit * THOUSAND as f64) as u64, Relaxed);
+        lock(&self.live.holds).show(Some(hold), chunks as u64, Instant::now());
     }
 
-    pub(crate) fn congested(&self) -> u64 {
-        self.source.read().congested + self.target.read().congested
+    pub(crate) fn show_limit(&self, limited: Found) {
+        *lock(&self.live.limited) = limited;
     }
+
+    /// Bytes of chunks that are written, chunks in flight, and how many may be.
+    pub(crate) fn window(&self) -> (u64, u64, f64) {
+        let limit = self.live.limit.load(Relaxed) as f64 / THOUSAND as f64;
+        (self.live.written.load(Relaxed), self.live.in_flight.load(Relaxed), limit)
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        lock(&self.live.holds).read(Instant::now())
+    }
+
+    pub(crate) fn map(&self) -> BlockMap {
+        lock(&self.live.map).clone()
+    }
+
+    /// Whether both show the same run.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+    }
+
+    pub(crate) fn signs(&self) -> Signs {
+        let (source, target) = (self.source.signs(), self.target.signs());
+        Signs { too_slow: source.too_slow + target.too_slow, held_back: source.held_back + target.held_back }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

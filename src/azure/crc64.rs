@@ -51,6 +51,11 @@ impl Crc64 {
         self.value
     }
 
+    /// How many bytes it covers.
+    pub fn bytes(self) -> u64 {
+        self.bytes
+    }
+
     /// The value of `x-ms-content-crc64`.
     pub fn to_header(self) -> String {
         STANDARD.encode(self.value.to_le_bytes())
@@ -112,6 +117,12 @@ fn move_by_leaf(value: u64) -> u64 {
 
 /// Computes the checksum of a body that comes in frames.
 pub struct Running(crc_fast::Digest);
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("bytes", &self.0.get_amount()).finish_non_exhaustive()
+    }
+}
 
 impl Default for Running {
     fn default() -> Self {

@@ -16,8 +16,9 @@ use futures::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::allowance::Turn;
 use super::failure::{CallError, CallResult, Cause};
-use super::meter::Meter;
+use super::meter::{Meter, Moving};
 use super::pace::Pace;
 use super::reply::ServiceReply;
 use super::resource::Resource;
@@ -135,6 +136,14 @@ pub(crate) struct Request {
     pub(crate) reply_bytes: u64,
 }
 
+impl Request {
+    /// Bytes that it moves, in whichever direction.
+    fn moves(&self) -> u64 {
+        let body: u64 = self.body.iter().map(|frame| frame.len() as u64).sum();
+        body.max(self.reply_bytes)
+    }
+}
+
 /// A header value that may be a secret.
 pub(crate) enum Secretive {
     Plain(String),
@@ -246,17 +255,56 @@ impl Endpoint {
         self.bearer.load(Ordering::Relaxed) != Bearer::None as u8
     }
 
-    /// Another service, which reads from here, found this one too busy.
-    pub(crate) fn congested_elsewhere(&self) {
-        self.meter.congested_elsewhere();
+    /// The turn of another service that is to read `bytes` from here for us. Caps are those of what moves through this
+    /// machine.
+    pub(crate) async fn turn_of_another(&self, bytes: u64) -> Turn {
+        if let Some(turn) = self.pace.turn_now(bytes) {
+            return turn;
+        }
+        let _shown = self.meter.wait_for_turn();
+        self.pace.turn(bytes).await
+    }
+
+    /// What became of that.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        self.pace.learn_from_another(turn, bytes, outcome);
+        if outcome.as_ref().is_err_and(CallError::is_refusal_of_source_for_load) {
+            self.meter.refused_to_another();
+        }
     }
 
     /// Makes one attempt and hands back a reply of success, its body unread.
     pub(crate) async fn send(&self, request: &Request) -> CallResult<reqwest::Response> {
+        let turn = self.wait_for_turn(request).await;
+        let outcome = self.send_in_turn(request).await;
+        self.pace.learn(turn, request.moves(), &outcome);
+        outcome
+    }
+
+    /// The same for a request that moves data: how long it takes, from here on, counts.
+    pub(crate) async fn send_moving(&self, request: &Request) -> CallResult<(reqwest::Response, Moving<'_>)> {
+        let turn = self.wait_for_turn(request).await;
+        let moving = self.meter.begin_move();
+        let outcome = self.send_in_turn(request).await;
+        self.pace.learn(turn, request.moves(), &outcome);
+        Ok((outcome?, moving))
+    }
+
+    async fn wait_for_turn(&self, request: &Request) -> Turn {
+        if self.pace.is_capped() {
+            let _shown = self.meter.wait_for_cap();
+            self.pace.admit(request.moves()).await;
+        }
+        if let Some(turn) = self.pace.turn_now(request.moves()) {
+            return turn;
+        }
+        let _shown = self.meter.wait_for_turn();
+        self.pace.turn(request.moves()).await
+    }
+
+    /// First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
+    async fn send_in_turn(&self, request: &Request) -> CallResult<reqwest::Response> {
         let call = request.call;
-        let length: u64 = request.body.iter().map(|frame| frame.len() as u64).sum();
-        // First its turn, then the SAS: one that was renewed meanwhile is shown in its new form.
-        self.pace.admit(length.max(request.reply_bytes)).await;
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
             let (text, secret) = match value {
@@ -311,12 +359,14 @@ impl Endpoint {
         Ok(response)
     }
 
-    /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in.
+    /// Reads the body of a reply that must hold exactly `expected` bytes, as the frames it comes in. `look` sees each of
+    /// them while it is fresh.
     pub(crate) async fn read_frames(
         &self,
         call: &'static str,
         response: reqwest::Response,
         expected: u64,
+        look: &mut (dyn FnMut(&[u8]) + Send),
     ) -> CallResult<Vec<Bytes>> {
         let reading = async {
             let mut frames = Vec::new();
@@ -327,6 +377,7 @@ impl Endpoint {
                 if length > expected {
                     break;
                 }
+                look(&frame);
                 frames.push(frame);
             }
             if length == expected {
@@ -458,7 +509,7 @@ impl Endpoint {
 
     #[allow(clippy::unused_self)]
     fn too_slow(&self, limit: Duration) -> Cause {
-        Cause::Broken(format!("it was not complete after {} s", limit.as_secs_f32()))
+        Cause::TooSlow(format!("it was not complete after {} s", limit.as_secs_f32()))
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Cause {
     Connect(String),
     /// No reply in time, or the connection broke: a write may or may not have been applied.
     Broken(String),
+    /// The reply was not complete in its time.
+    TooSlow(String),
     /// Bytes arrived that do not match their checksum or length.
     Corrupt(String),
     /// A reply that the protocol does not allow.
@@ -73,9 +75,11 @@ impl CallError {
     /// Judges the failure. The retry layer repeats exactly what [`Class::Passes`].
     pub fn class(&self) -> Class {
         match &self.cause {
-            Cause::Connect(_) | Cause::Broken(_) | Cause::Corrupt(_) | Cause::TokenRefresh(_) => {
-                Class::Passes
-            }
+            Cause::Connect(_)
+            | Cause::Broken(_)
+            | Cause::TooSlow(_)
+            | Cause::Corrupt(_)
+            | Cause::TokenRefresh(_) => Class::Passes,
             Cause::Protocol(_) => Class::Bug,
             Cause::Token(_) | Cause::Local(_) => Class::NeedsUser,
             Cause::Service(reply) => reply.class(),
@@ -98,7 +102,7 @@ impl CallError {
     pub fn outcome_is_unknown(&self) -> bool {
         match &self.cause {
             Cause::Service(reply) => reply.status >= 500 && reply.status != 503,
-            Cause::Broken(_) | Cause::Corrupt(_) => true,
+            Cause::Broken(_) | Cause::TooSlow(_) | Cause::Corrupt(_) => true,
             Cause::Connect(_)
             | Cause::Protocol(_)
             | Cause::Token(_)
@@ -111,31 +115,24 @@ impl CallError {
     /// the source; what code it gave is told by newer versions of the service only.
     pub fn is_of_copy_source(&self) -> bool {
         match &self.cause {
-            Cause::Service(reply) => {
-                reply.code == "CannotVerifyCopySource" || reply.copy_source_code.is_some()
-            }
+            Cause::Service(reply) => reply.is_of_copy_source(),
             _ => false,
         }
     }
 
     /// Whether the source of a server-side copy has too much to do.
-    pub fn is_congestion_of_copy_source(&self) -> bool {
-        let Cause::Service(reply) = &self.cause else { return false };
-        let told = reply.copy_source_code.as_deref();
-        self.is_of_copy_source()
-            && (matches!(reply.status, 429 | 503) || matches!(told, Some("ServerBusy" | "OperationTimedOut")))
+    pub fn is_refusal_of_source_for_load(&self) -> bool {
+        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_of_source_for_load())
     }
 
-    /// Whether the service says that it has too much to do, or shows it by not answering.
-    pub fn is_congestion(&self) -> bool {
-        match &self.cause {
-            Cause::Service(_) if self.is_of_copy_source() => false,
-            Cause::Service(reply) => {
-                reply.status == 503 || reply.status == 429 || reply.code == "OperationTimedOut"
-            }
-            Cause::Broken(_) => true,
-            _ => false,
-        }
+    /// Whether the service says that it has too much to do.
+    pub fn is_refusal_for_load(&self) -> bool {
+        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_for_load())
+    }
+
+    /// Whether it took longer than it may: too much was on its way at once.
+    pub fn is_too_slow(&self) -> bool {
+        matches!(self.cause, Cause::TooSlow(_)) || self.code() == "OperationTimedOut"
     }
 
     /// Whether the service refuses the SAS as such: it ended or was revoked. A HEAD has no code.
@@ -185,7 +182,7 @@ impl fmt::Display for Cause {
                 Ok(())
             }
             Self::Connect(why) => write!(f, "no connection: {why}"),
-            Self::Broken(why) => write!(f, "no complete reply: {why}"),
+            Self::Broken(why) | Self::TooSlow(why) => write!(f, "no complete reply: {why}"),
             Self::Corrupt(why) => write!(f, "bytes were changed on the way: {why}"),
             Self::Protocol(why) => write!(f, "the reply is not what the protocol allows: {why}"),
             Self::Token(why) | Self::TokenRefresh(why) => write!(f, "no token: {why}"),
@@ -207,7 +204,9 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let kind = match &error.cause {
             Cause::Service(reply) => service_kind(reply, error.role),
-            Cause::Connect(_) | Cause::Broken(_) | Cause::TokenRefresh(_) => ErrorKind::Unavailable,
+            Cause::Connect(_) | Cause::Broken(_) | Cause::TooSlow(_) | Cause::TokenRefresh(_) => {
+                ErrorKind::Unavailable
+            }
             Cause::Corrupt(_) => ErrorKind::Corruption,
             Cause::Protocol(_) => ErrorKind::Protocol,
             Cause::Token(_) => ErrorKind::AccessDenied,

@@ -6,18 +6,31 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::failure::CallError;
+use crate::copy::window::Signs;
+use crate::measure::times::{Occupancy, Stay, Times, Work};
 
 /// Counters of one side. All grow only.
 #[derive(Default)]
 pub struct Meter {
     requests: AtomicU64,
     retries: AtomicU64,
-    congested: AtomicU64,
+    refused: AtomicU64,
+    too_slow: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Whether any reply ever came.
     answered: AtomicBool,
     waits: Mutex<Waits>,
+    /// Calls that wait for the user's cap.
+    capped: Occupancy,
+    /// Calls that wait because the service was found to give no more.
+    held_back: Occupancy,
+    /// Requests that move data, from the first byte sent to the last byte received.
+    moving: Occupancy,
+    /// Ranged reads that succeeded.
+    pub(crate) reads: Times,
+    /// Page writes that succeeded.
+    pub(crate) writes: Times,
 }
 
 #[derive(Default)]
@@ -27,19 +40,29 @@ struct Waits {
 }
 
 /// What a meter showed at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Requests sent, every attempt counted.
     pub requests: u64,
     /// Attempts that were made again.
     pub retries: u64,
-    /// Of those, the ones after which the service needs less load: throttled, timed out, unanswered. Besides, attempts of
-    /// the other side's service to read from this one that ended so.
-    pub congested: u64,
+    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`; of a source also those of another
+    /// service to read it.
+    pub refused: u64,
+    /// Attempts that were not complete in their time, as we or the service found.
+    pub too_slow: u64,
     /// Bytes of reply bodies.
     pub bytes_in: u64,
     /// Bytes of request bodies.
     pub bytes_out: u64,
+    /// Seconds that calls waited for the user's cap, all calls added up.
+    pub capped: f64,
+    /// Seconds that calls waited because the service was found to give no more, all calls added up.
+    pub held_back: f64,
+    /// Seconds that requests which move data were under way, all requests added up.
+    pub moving: f64,
+    /// Requests which moved data and succeeded.
+    pub moved: Work,
 }
 
 impl Meter {
@@ -48,10 +71,20 @@ impl Meter {
         Reading {
             requests: self.requests.load(Relaxed),
             retries: self.retries.load(Relaxed),
-            congested: self.congested.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            too_slow: self.too_slow.load(Relaxed),
+            capped: self.capped.seconds(),
+            held_back: self.held_back.seconds(),
+            moving: self.moving.seconds(),
+            moved: self.reads.work() + self.writes.work(),
         }
+    }
+
+    /// What says that too much is on its way.
+    pub(crate) fn signs(&self) -> Signs {
+        Signs { too_slow: self.too_slow.load(Relaxed), held_back: self.held_back.seconds() }
     }
 
     /// Why calls are waiting at the moment: the oldest reason, and how many calls wait in all.
@@ -79,15 +112,38 @@ impl Meter {
         self.bytes_in.fetch_add(body, Relaxed);
     }
 
-    pub(crate) fn retried(&self, error: &CallError) {
-        self.retries.fetch_add(1, Relaxed);
-        if error.is_congestion() {
-            self.congested.fetch_add(1, Relaxed);
+    /// An attempt failed, whether it is made again or not.
+    pub(crate) fn failed(&self, error: &CallError) {
+        if error.is_refusal_for_load() {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        if error.is_too_slow() {
+            self.too_slow.fetch_add(1, Relaxed);
         }
     }
 
-    pub(crate) fn congested_elsewhere(&self) {
-        self.congested.fetch_add(1, Relaxed);
+    /// A call waits for the user's cap until the result is dropped.
+    pub(crate) fn wait_for_cap(&self) -> Stay<'_> {
+        self.capped.enter()
+    }
+
+    /// A call waits for its turn among those that the service is expected to take, until the result is dropped.
+    pub(crate) fn wait_for_turn(&self) -> Stay<'_> {
+        self.held_back.enter()
+    }
+
+    /// A request that moves data is on its way.
+    pub(crate) fn begin_move(&self) -> Moving<'_> {
+        Moving { meter: self, begun: Instant::now(), _stay: self.moving.enter() }
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    /// Another service was refused for load when it read from this one.
+    pub(crate) fn refused_to_another(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     /// Shows a wait for as long as the result lives.
@@ -107,6 +163,25 @@ impl Meter {
         waits.next += 1;
         waits.open.insert(key, (reason, Instant::now() + wait));
         Waiting { meter: self, key }
+    }
+}
+
+/// A request that moves data, while it is on its way.
+pub(crate) struct Moving<'a> {
+    meter: &'a Meter,
+    begun: Instant,
+    _stay: Stay<'a>,
+}
+
+impl Moving<'_> {
+    /// It was a ranged read, and all of its bytes are here.
+    pub(crate) fn was_read(self, bytes: u64) {
+        self.meter.reads.record(bytes, self.begun.elapsed());
+    }
+
+    /// It was a page write, and it is acknowledged.
+    pub(crate) fn was_write(self, bytes: u64) {
+        self.meter.writes.record(bytes, self.begun.elapsed());
     }
 }
 

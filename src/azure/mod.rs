@@ -9,8 +9,10 @@
 //! arm        disks, snapshots and grants, in Azure Resource Manager
 //! failure    how a call fails, judged    reply  what the service said    retry  the one layer that repeats a call
 //! pace       the one place that sleeps          meter      what went over the wire
+//! allowance  what the service gives, learned from what it refuses
 //! ```
 
+mod allowance;
 pub mod arm;
 pub mod block_blob;
 pub mod crc64;
@@ -31,6 +33,7 @@ pub mod sas;
 mod sdk;
 pub mod tokens;
 
+pub use allowance::Learned;
 pub use arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
 pub use block_blob::BlockBlob;
 pub use destination::Destination;

@@ -3,14 +3,21 @@
 //! Caps count what really goes over the wire: every attempt of every call that moves data or lists pages, retries
 //! included; control calls (leases, markers) are counted and never wait. There is one [`Pace`] for each side
 //! (source and target), because a link is as wide in one direction as in the other.
+//!
+//! Behind the caps stands what the service was found to give (see [`allowance`](super::allowance)).
 
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use tokio::time::Instant;
+
+use super::allowance::{Allowance, Learned, Scarce, Turn};
+use super::failure::{CallError, CallResult, Cause};
 use crate::range::PAGE;
 
 type Limiter = RateLimiter<
@@ -32,16 +39,23 @@ pub struct Caps {
     pub requests_per_second: Option<u32>,
 }
 
-/// Lets requests and bytes pass at the capped rates.
+/// Lets requests and bytes pass, at the capped rates and at those that the service was found to give.
 pub struct Pace {
+    caps: Arc<Limiters>,
+    allowance: Mutex<Allowance>,
+    /// Whoever holds it leaves next. First come, first served.
+    gate: tokio::sync::Mutex<()>,
+}
+
+/// The caps, which several paces can share.
+pub(crate) struct Limiters {
     /// In pages: a rate in bytes does not fit the limiter's 32 bits.
     pages: Option<Limiter>,
     requests: Option<Limiter>,
 }
 
-impl Pace {
-    /// A pace that keeps to `caps`.
-    pub fn new(caps: Caps) -> Self {
+impl Limiters {
+    pub(crate) fn new(caps: Caps) -> Self {
         let pages = caps.bytes_per_second.map(|rate| {
             // A burst must hold a whole chunk, or a chunk could never pass.
             let rate = pages_of(rate);
@@ -56,22 +70,44 @@ impl Pace {
         let requests = caps.requests_per_second.map(|rate| limiter(rate, rate.div_euclid(4)));
         Self { pages, requests }
     }
+}
 
-    /// Counts a request that does not wait for its turn.
-    pub(crate) fn count_request(&self) {
-        if let Some(requests) = &self.requests {
-            // A refusal means that the others are waiting already.
-            let _ = requests.check();
+impl Pace {
+    /// A pace that keeps to `caps`.
+    pub fn new(caps: Caps) -> Self {
+        Self::within(Arc::new(Limiters::new(caps)))
+    }
+
+    /// A pace that keeps to caps which others use up, too.
+    pub(crate) fn within(caps: Arc<Limiters>) -> Self {
+        Self {
+            caps,
+            allowance: Mutex::new(Allowance::new(Instant::now())),
+            gate: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Waits until one request with `bytes` of body may go.
-    pub async fn admit(&self, bytes: u64) {
-        if let Some(requests) = &self.requests {
+    /// Whether the user capped anything.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.caps.pages.is_some() || self.caps.requests.is_some()
+    }
+
+    /// Counts a request that does not wait for its turn.
+    pub(crate) fn count_request(&self) {
+        if let Some(requests) = &self.caps.requests {
+            // A refusal means that the others are waiting already.
+            let _ = requests.check();
+        }
+        let _ = self.allowance().leave(0, false, Instant::now());
+    }
+
+    /// Waits until the user's caps let one request with `bytes` of body go.
+    pub(crate) async fn admit(&self, bytes: u64) {
+        if let Some(requests) = &self.caps.requests {
             requests.until_ready().await;
         }
         let mut rest = bytes;
-        while let Some(limiter) = &self.pages
+        while let Some(limiter) = &self.caps.pages
             && let Some(pages) = NonZeroU32::new(pages_of(rest.min(LARGEST)))
             && rest > 0
         {
@@ -79,6 +115,62 @@ impl Pace {
             let _ = limiter.until_n_ready(pages).await;
             rest = rest.saturating_sub(LARGEST);
         }
+    }
+
+    /// The turn of a request with `bytes` of body, if it may leave at once: the service is expected to take it.
+    pub(crate) fn turn_now(&self, bytes: u64) -> Option<Turn> {
+        let _first = self.gate.try_lock().ok()?;
+        let now = Instant::now();
+        let mut allowance = self.allowance();
+        (allowance.opens() <= now).then(|| allowance.leave(bytes, false, now))
+    }
+
+    /// The same after a wait. One after the other, in the order in which they came: what is learned meanwhile holds for all
+    /// that wait.
+    pub(crate) async fn turn(&self, bytes: u64) -> Turn {
+        let _first = self.gate.lock().await;
+        loop {
+            let opens = self.allowance().opens();
+            let now = Instant::now();
+            if opens <= now {
+                return self.allowance().leave(bytes, true, now);
+            }
+            tokio::time::sleep_until(opens).await;
+        }
+    }
+
+    /// What became of a request.
+    pub(crate) fn learn<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(_) => self.allowance().passed(turn, now),
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_for_load() => {
+                self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
+            }
+            // Nothing was said about load.
+            Err(_) => {}
+        }
+    }
+
+    /// What became of a request of *another* service to this one, which it made for us.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(_) => self.allowance().passed(turn, now),
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_of_source_for_load() => {
+                self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// What the service was found to give.
+    pub fn learned(&self) -> Learned {
+        self.allowance().learned()
+    }
+
+    fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,16 +198,16 @@ mod tests {
         let pace = Pace::new(Caps { bytes_per_second: Some(1), requests_per_second: Some(1) });
         let chunk = NonZeroU32::new(pages_of(LARGEST)).unwrap_or(NonZeroU32::MIN);
         // The outer error would mean "never".
-        assert!(pace.pages.is_some_and(|limiter| limiter.check_n(chunk).is_ok()));
+        assert!(pace.caps.pages.as_ref().is_some_and(|limiter| limiter.check_n(chunk).is_ok()));
     }
 
     #[test]
     fn the_cap_is_counted_in_pages_and_requests() {
         let pace = Pace::new(Caps { bytes_per_second: Some(PAGE), requests_per_second: Some(4) });
-        let pages = pace.pages.as_ref().map(|limiter| limiter.check().is_ok());
+        let pages = pace.caps.pages.as_ref().map(|limiter| limiter.check().is_ok());
         assert_eq!(pages, Some(false), "the burst is not there from the start");
         let requests =
-            pace.requests.as_ref().map(|limiter| (limiter.check().is_ok(), limiter.check().is_ok()));
+            pace.caps.requests.as_ref().map(|limiter| (limiter.check().is_ok(), limiter.check().is_ok()));
         assert_eq!(requests, Some((true, false)));
     }
 }

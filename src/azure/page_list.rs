@@ -41,6 +41,11 @@ pub struct PageListReader<R> {
     /// Limited to the length of one event at a time: no element of a reply can fill the memory.
     reader: Reader<Take<R>>,
     buffer: Vec<u8>,
+    /// Name or text of the token that was read last. Kept, like `buffer` and `value`: a list of a million elements has
+    /// eight million tokens, and memory of its own for each was a fifth of the work.
+    text: String,
+    /// Text of the element that was read last.
+    value: String,
     kind: ListKind,
     /// Where the list was asked for.
     window: PageRange,
@@ -62,6 +67,8 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
         Self {
             reader,
             buffer: Vec::new(),
+            text: String::new(),
+            value: String::new(),
             kind,
             window,
             limit: blob_length,
@@ -76,7 +83,7 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
     pub async fn next(&mut self) -> Result<Option<Extent>, PageListError> {
         while !self.finished {
             match self.event().await? {
-                Token::Open(name) => match (self.started, name.as_str()) {
+                Token::Open => match (self.started, self.text.as_str()) {
                     (false, "PageList") => self.started = true,
                     (true, "PageRange") => {
                         let range = self.range().await?;
@@ -91,14 +98,15 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
                         }
                     }
                     (true, "NextMarker") => {
-                        let marker = self.text("NextMarker").await?;
-                        self.next_marker = Some(marker).filter(|marker| !marker.is_empty());
+                        self.read_value("NextMarker").await?;
+                        let marker = self.value.trim();
+                        self.next_marker = (!marker.is_empty()).then(|| marker.to_owned());
                     }
-                    _ => return Err(malformed(format!("unexpected element <{name}>"))),
+                    _ => return Err(malformed(format!("unexpected element <{}>", self.text))),
                 },
-                Token::Close(name) if self.started && name == "PageList" => self.finished = true,
-                Token::Text(text) if text.trim().is_empty() => {}
-                Token::Close(_) | Token::Text(_) => return Err(malformed("text or an end tag out of place")),
+                Token::Close if self.started && self.text == "PageList" => self.finished = true,
+                Token::Text if self.is_blank() => {}
+                Token::Close | Token::Text => return Err(malformed("text or an end tag out of place")),
                 Token::End => return Err(PageListError::Cut("it ends before </PageList>".to_owned())),
             }
         }
@@ -115,26 +123,23 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
         let (mut start, mut end) = (None, None);
         loop {
             match self.event().await? {
-                Token::Open(name) => {
-                    let slot = match name.as_str() {
-                        "Start" => &mut start,
-                        "End" => &mut end,
-                        _ => return Err(malformed(format!("unexpected element <{name}> in a range"))),
+                Token::Open => {
+                    let (name, slot) = match self.text.as_str() {
+                        "Start" => ("Start", &mut start),
+                        "End" => ("End", &mut end),
+                        other => return Err(malformed(format!("unexpected element <{other}> in a range"))),
                     };
                     if slot.is_some() {
                         return Err(malformed(format!("a range has two <{name}>")));
                     }
-                    let text = self.text(&name).await?;
-                    let number = decimal(&text)
+                    self.read_value(name).await?;
+                    let number = decimal(self.value.trim())
                         .ok_or_else(|| malformed(format!("<{name}> is not a decimal number")))?;
-                    match name.as_str() {
-                        "Start" => start = Some(number),
-                        _ => end = Some(number),
-                    }
+                    *slot = Some(number);
                 }
-                Token::Close(_) => break,
-                Token::Text(text) if text.trim().is_empty() => {}
-                Token::Text(_) => return Err(malformed("text in a range")),
+                Token::Close => break,
+                Token::Text if self.is_blank() => {}
+                Token::Text => return Err(malformed("text in a range")),
                 Token::End => return Err(PageListError::Cut("it ends inside a range".to_owned())),
             }
         }
@@ -163,29 +168,46 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
         }
     }
 
-    /// The text of the element `name`, whose start tag was just read.
-    async fn text(&mut self, name: &str) -> Result<String, PageListError> {
-        let mut text = String::new();
+    /// Reads the text of the element `name`, whose start tag was just read, to `value`.
+    async fn read_value(&mut self, name: &str) -> Result<(), PageListError> {
+        self.value.clear();
         loop {
             match self.event().await? {
-                Token::Text(part) if text.len() + part.len() <= LONGEST_TEXT => text.push_str(&part),
-                Token::Text(_) => return Err(malformed(format!("<{name}> is too long"))),
-                Token::Close(_) => return Ok(text.trim().to_owned()),
-                Token::Open(inner) => return Err(malformed(format!("<{inner}> inside of <{name}>"))),
+                Token::Text if self.value.len() + self.text.len() <= LONGEST_TEXT => {
+                    self.value.push_str(&self.text);
+                }
+                Token::Text => return Err(malformed(format!("<{name}> is too long"))),
+                Token::Close => return Ok(()),
+                Token::Open => return Err(malformed(format!("<{}> inside of <{name}>", self.text))),
                 Token::End => return Err(PageListError::Cut(format!("it ends inside of <{name}>"))),
             }
         }
     }
 
+    fn is_blank(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+
+    /// Reads the next token; its name or text is in `text` then.
     async fn event(&mut self) -> Result<Token, PageListError> {
         loop {
             self.buffer.clear();
             self.reader.get_mut().set_limit(LONGEST_EVENT);
             let event = self.reader.read_event_into_async(&mut self.buffer).await;
+            self.text.clear();
             return Ok(match event.map_err(|error| read_error(&error))? {
-                Event::Start(tag) => Token::Open(tag.name().as_ref().to_owned()),
-                Event::End(tag) => Token::Close(tag.name().as_ref().to_owned()),
-                Event::Text(text) => Token::Text(text.to_string()),
+                Event::Start(tag) => {
+                    self.text.push_str(tag.name().as_ref());
+                    Token::Open
+                }
+                Event::End(tag) => {
+                    self.text.push_str(tag.name().as_ref());
+                    Token::Close
+                }
+                Event::Text(text) => {
+                    self.text.push_str(&text);
+                    Token::Text
+                }
                 Event::Eof => Token::End,
                 Event::Decl(_) | Event::Comment(_) => continue,
                 Event::Empty(_)
@@ -199,9 +221,9 @@ impl<R: AsyncBufRead + Unpin> PageListReader<R> {
 }
 
 enum Token {
-    Open(String),
-    Close(String),
-    Text(String),
+    Open,
+    Close,
+    Text,
     End,
 }
 
@@ -220,10 +242,14 @@ fn read_error(error: &quick_xml::Error) -> PageListError {
 
 /// Decimal digits only: no sign, no blank inside.
 fn decimal(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    let mut number: u64 = 0;
+    for byte in text.bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
     }
-    text.parse().ok()
+    (!text.is_empty()).then_some(number)
 }
 
 #[cfg(test)]

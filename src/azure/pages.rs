@@ -40,6 +40,16 @@ impl PageBlob {
     /// Get Blob of `range`, one attempt. With `want_crc` the service is asked for the range's CRC-64; a service
     /// that does not know the option refuses with 400.
     pub async fn read_once(&self, range: PageRange, want_crc: bool) -> CallResult<ChunkData> {
+        self.read_looking(range, want_crc, &mut |_| ()).await
+    }
+
+    /// The same; `look` sees each frame as it comes.
+    pub(crate) async fn read_looking(
+        &self,
+        range: PageRange,
+        want_crc: bool,
+        look: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> CallResult<ChunkData> {
         const CALL: &str = "Get Blob";
         let mut headers = vec![("x-ms-range", range.header().into())];
         if want_crc {
@@ -53,7 +63,7 @@ impl PageBlob {
             body: Vec::new(),
             reply_bytes: range.len(),
         };
-        let response = self.endpoint.send(&request).await?;
+        let (response, moving) = self.endpoint.send_moving(&request).await?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let got = header("content-range").unwrap_or_default();
         let expected = format!("bytes {}-{}/", range.start(), range.end() - 1);
@@ -69,7 +79,8 @@ impl PageBlob {
             Some(sent) => sent,
             None => None,
         };
-        let frames = self.endpoint.read_frames(CALL, response, range.len()).await?;
+        let frames = self.endpoint.read_frames(CALL, response, range.len(), look).await?;
+        moving.was_read(range.len());
         Ok(ChunkData { frames, sent_crc })
     }
 
@@ -162,7 +173,9 @@ impl PageBlob {
         self.endpoint
             .retry()
             .run(|| async {
-                let response = self.endpoint.send(&request).await.map_err(corrupt_if_mismatch)?;
+                let (response, moving) =
+                    self.endpoint.send_moving(&request).await.map_err(corrupt_if_mismatch)?;
+                moving.was_write(range.len());
                 // Some accounts answer with an MD5 instead: then the service's own check of what was sent stands.
                 let sent = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
                 self.compare(CALL, range, sent.and_then(crc64::parse_header), crc)
@@ -199,11 +212,11 @@ impl PageBlob {
         retry.policy.budget = budget.unwrap_or(retry.policy.budget).min(retry.policy.budget);
         retry
             .run(|| async {
-                let response = self.endpoint.send(&request).await.inspect_err(|error| {
-                    if error.is_congestion_of_copy_source() {
-                        source.endpoint.congested_elsewhere();
-                    }
-                })?;
+                let turn = source.endpoint.turn_of_another(range.len()).await;
+                let outcome = self.endpoint.send_moving(&request).await;
+                source.endpoint.learn_from_another(turn, range.len(), &outcome);
+                let (response, moving) = outcome?;
+                moving.was_write(range.len());
                 let told = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
                 let crc = told.and_then(crc64::parse_header);
                 Ok(crc.map(|crc| Crc64::from_parts(crc, range.len())))

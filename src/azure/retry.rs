@@ -108,6 +108,7 @@ impl Retry<'_> {
                 Err(error) => error,
             };
             error.attempts = attempts;
+            self.meter.failed(&error);
             error.may_be_done |= may_be_done;
             may_be_done |= error.outcome_is_unknown();
             if error.refuses_sas() && refused < MOST_REFUSED && self.sas.iter().any(Sas::is_renewable) {
@@ -136,7 +137,7 @@ impl Retry<'_> {
             }
             let wait = self.wait_after(&error, attempts).min(left);
             tracing::debug!(call = error.call, role = %error.role, attempts, ?wait, cause = %error.cause, "will try again");
-            self.meter.retried(&error);
+            self.meter.retried();
             let _shown = self.meter.waiting(&error, wait);
             pace::pause(wait).await;
         }

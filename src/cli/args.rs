@@ -141,9 +141,14 @@ Calls of --fault: any, get-blob, head-blob, page-ranges, page-ranges-diff, put-b
   put-page-from-url, copy-blob, set-properties, set-metadata, snapshot-blob, lease, delete-blob, list-blobs, ...
 Options: skip=N, times=N|always, chance=P, role=export|account, blob=NAME
 Kinds: server-busy[=busy|ingress|egress|operations], retry-after=SECONDS, operation-timed-out[=TIME], internal-error,
-  not-supported, forbidden, forbidden-after=TIME, cut-before-apply, cut-after-apply, late-duplicate=TIME,
-  delayed-apply=TIME, truncate-body=BYTES, stall=TIME, stall-body=BYTES,TIME, flip-byte-in-reply,
+  not-supported, forbidden, forbidden-after=TIME, cut-before-apply, cut-after-apply, cut-in-request, cut-in-reply,
+  late-duplicate=TIME, delayed-apply=TIME, truncate-body=BYTES, stall=TIME, stall-body=BYTES,TIME, flip-byte-in-reply,
   flip-byte-in-request, bad-page-list=overlapping|misordered|misaligned|out-of-bounds|false-clear
+
+For load tests, --disk NAME=SIZE,pattern=PATTERN[,changes=PATTERN][,snapshots=N] makes a disk whose content is computed and
+never stored, up to 64 TiB. Patterns of the first snapshot, and of what changes with each of the next: none, dense, mixed,
+zeros, scattered:COUNTxSIZE, even:COUNTxSIZE. An account named by --sink checks the pages that it is sent and drops them.
+While it runs: GET /-/counters, POST /-/counters/reset, POST /-/link, POST /-/faults, POST /-/faults/clear.
 
 Prints a SAS URL for every snapshot and container, then 'ready', and serves until Ctrl-C. Put the name of a base blob
 behind the container's path to get a --target:
@@ -247,13 +252,16 @@ pub struct EmulateArgs {
     /// A storage account with containers: NAME=CONTAINER,...
     #[arg(long = "account", value_name = "ACCOUNT", default_value = "target=disks")]
     pub accounts: Vec<AccountSpec>,
-    /// A managed disk: NAME=SIZE or NAME=FILE (raw or .vhd), and ,snapshots=N after it
+    /// An account that checks the pages it is sent and drops them, all but the last 4 KiB of each blob
+    #[arg(long = "sink", value_name = "ACCOUNT")]
+    pub sinks: Vec<String>,
+    /// A managed disk: NAME=SIZE or NAME=FILE (raw or .vhd), and ,snapshots=N after it. NAME=SIZE,pattern=PATTERN computes it
     #[arg(long = "disk", value_name = "DISK", default_value = "disk=1GiB,snapshots=3")]
     pub disks: Vec<DiskSpec>,
     /// A fault: CALL[:OPTION,...]:KIND, such as put-page:skip=3,times=2:server-busy=ingress
     #[arg(long = "fault", value_name = "FAULT")]
     pub faults: Vec<Fault>,
-    /// Latency and limits, such as latency=5ms,blob-bytes-per-second=60MiB,blob-requests-per-second=500
+    /// Latency and limits, such as latency=5ms,blob-bytes-per-second=60MiB,blob-requests-per-second=500,blob-burst=1s
     #[arg(long, value_name = "LINK")]
     pub link: Option<Link>,
 }

@@ -14,9 +14,9 @@ pub(super) async fn emulate(
     output: Output,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let EmulateArgs { listen, seed, tls, accounts, disks, faults, link } = *args;
+    let EmulateArgs { listen, seed, tls, accounts, sinks, disks, faults, link } = *args;
     let config = Config { listen, seed, tls, link: link.unwrap_or_default(), ..Config::default() };
-    let options = ServeOptions { config, faults, accounts, disks };
+    let options = ServeOptions { config, faults, accounts, sinks, disks };
     let mut document = json!({
         "endpoint": null, "certificate": null, "arm": null, "identity": null,
         "disks": [], "snapshots": [], "snapshot_ids": [], "containers": []

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::OutputKind;
 use crate::error::{Error, ErrorKind, Result};
+use crate::measure::{Course, Share};
 
 /// Standard output holds one document, also when an error comes after a result.
 static RESULT_IS_WRITTEN: AtomicBool = AtomicBool::new(false);
@@ -19,6 +20,15 @@ pub(super) struct Output {
     kind: OutputKind,
     /// Whether progress may be shown.
     pub(super) progress: bool,
+}
+
+/// A report, and what limited the run that it is of.
+#[derive(Serialize)]
+pub(super) struct Observed<'a, T> {
+    #[serde(flatten)]
+    pub(super) report: &'a T,
+    /// What limited it, most of the time first.
+    pub(super) limits: &'a [Share],
 }
 
 impl Output {
@@ -37,6 +47,13 @@ impl Output {
                 write_line(&document)
             }
         }
+    }
+
+    /// Writes the one result of something that was observed, with what limited it.
+    pub(super) fn observed(self, report: &impl Serialize, text: &str, course: &Course) -> Result<()> {
+        let limited =
+            course.limited_by().map(|limits| format!("\nlimited by    {limits}")).unwrap_or_default();
+        self.result(&Observed { report, limits: &course.limits }, &format!("{text}{limited}"))
     }
 
     /// Writes a result that was found although it speaks against what was looked at: the error stands in it, and is told.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::copy::per_second;
 use super::output::{self, Output, size};
+use crate::measure::{Course, Limit, SAMPLE_EVERY, observe};
 use crate::progress::{Numbers, Phase, Progress};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -27,7 +28,18 @@ pub(super) struct Shown {
 
 /// Runs `work` and shows `progress` meanwhile.
 pub(super) async fn show<T>(progress: &Progress, wanted: bool, work: impl Future<Output = T>) -> T {
-    show_with(|| progress.read(), Shown { wanted, lines: None }, work).await
+    observed(progress, wanted, work).await.0
+}
+
+/// Runs `work` and shows `progress` meanwhile. Gives its course, too.
+pub(super) async fn observed<T>(
+    progress: &Progress,
+    wanted: bool,
+    work: impl Future<Output = T>,
+) -> (T, Course) {
+    let observer = observe(progress, SAMPLE_EVERY);
+    let done = show_with(|| progress.read(), Shown { wanted, lines: None }, work).await;
+    (done, observer.finish())
 }
 
 /// Runs `work` and shows the numbers that `read` gives, and the lines that come, meanwhile.
@@ -144,16 +156,23 @@ impl Rate {
             Phase::Verifying => format!("compared {}", size(now.bytes)),
         };
         let (in_flight, _) = now.in_flight;
+        let limited = match now.limited.limit {
+            Limit::Unknown => String::new(),
+            _ => format!(", limited by {}", now.limited),
+        };
         match now.expected {
             None => {
-                format!("{doing} at {}/s, still listing, {in_flight} chunks in flight{waiting}", size(rate))
+                format!(
+                    "{doing} at {}/s, still listing, {in_flight} chunks in flight{limited}{waiting}",
+                    size(rate)
+                )
             }
             Some((all, exact)) => {
                 let about = if exact { "" } else { "about " };
                 let seconds = all.saturating_sub(now.bytes).checked_div(rate);
                 let left = seconds.map_or_else(|| "unknown".to_owned(), time_left);
                 format!(
-                    "{doing} of {about}{} at {}/s, time left {left}, {in_flight} chunks in flight{waiting}",
+                    "{doing} of {about}{} at {}/s, time left {left}, {in_flight} chunks in flight{limited}{waiting}",
                     size(all),
                     size(rate)
                 )
@@ -170,6 +189,7 @@ pub(super) fn time_left(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::azure::Reading;
+    use crate::measure::Found;
 
     #[test]
     fn the_next_step_of_a_chain_counts_from_zero() {
@@ -184,7 +204,11 @@ mod tests {
         for bytes in [0, 600, 900, 10, 40] {
             let line = rate.line(&numbers(bytes));
             assert!(line.contains(&format!("{bytes} B of")), "{line}");
+            assert!(!line.contains("limited"), "{line}");
         }
+        let limited = Found { limit: Limit::Target, by: "503" };
+        let line = rate.line(&Numbers { limited, ..numbers(50) });
+        assert!(line.ends_with("chunks in flight, limited by the target (503)"), "{line}");
         assert!(rate.past.iter().all(|(_, bytes)| *bytes <= 40));
     }
 }

@@ -76,8 +76,9 @@ pub(super) async fn repair(args: Box<RepairArgs>, output: Output, cancel: &Cance
     let client = settings::client(&args.planning, needs_sign_in)?;
     let counters = Progress::default();
     let work = repair::repair(&job, &client, &settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    output.result(&report, &describe(&report))
+    let (report, course) = progress::observed(&counters, output.progress, work).await;
+    let report = report?;
+    output.observed(&report, &describe(&report), &course)
 }
 
 fn describe(report: &RepairReport) -> String {

@@ -132,8 +132,9 @@ pub(super) async fn restore(
             let job = BlobJob { from, which: args.point, to: *to, differential: args.differential };
             let counters = Progress::default();
             let work = restore_to_blob(&job, &client, &settings, &counters, cancel);
-            let report = progress::show(&counters, output.progress, work).await?;
-            output.result(&report, &describe_copy(&report))
+            let (report, course) = progress::observed(&counters, output.progress, work).await;
+            let report = report?;
+            output.observed(&report, &describe_copy(&report), &course)
         }
     }
 }
@@ -182,8 +183,9 @@ async fn to_file(
 ) -> Result<()> {
     let counters = Progress::default();
     let work = restore_to_file(job, client, settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    output.result(&report, &describe(&report))
+    let (report, course) = progress::observed(&counters, output.progress, work).await;
+    let report = report?;
+    output.observed(&report, &describe(&report), &course)
 }
 
 fn describe(report: &FileReport) -> String {

@@ -90,8 +90,9 @@ pub(super) async fn to_disk(
     let arm = settings::arm(&args.arm, client, plain)?;
     let counters = Progress::default();
     let work = restore_to_disk(&job, &arm, client, settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    output.result(&report, &describe(&report))
+    let (report, course) = progress::observed(&counters, output.progress, work).await;
+    let report = report?;
+    output.observed(&report, &describe(&report), &course)
 }
 
 fn job(args: &DiskArgs, disk: &str, order: Order<'_>) -> Result<DiskJob> {

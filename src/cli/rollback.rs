@@ -26,8 +26,9 @@ pub(super) async fn rollback(
     let client = settings::client(&args.planning, !target.is_signed())?;
     let counters = Progress::default();
     let work = rollback::rollback(&target, &client, &settings, &counters, cancel);
-    let report = progress::show(&counters, output.progress, work).await?;
-    output.result(&report, &describe(&report))
+    let (report, course) = progress::observed(&counters, output.progress, work).await;
+    let report = report?;
+    output.observed(&report, &describe(&report), &course)
 }
 
 fn describe(report: &RollbackReport) -> String {

@@ -14,7 +14,7 @@ use crate::range::{ExtentKind, PageRange};
 
 use super::frontier::{Counts, Written};
 use super::pull::Puller;
-use super::scan::{Scanned, ZeroRule, scan};
+use super::scan::{Scanned, Scanner, ZeroRule, scan};
 
 /// Where chunks are read.
 #[derive(Clone, Debug)]
@@ -152,16 +152,16 @@ async fn read_once(
     range: PageRange,
     zeros: ZeroRule,
 ) -> CallResult<Scanned> {
-    let ChunkData { frames, sent_crc } = blob.read_once(range, sends_crc).await?;
-    let resource = blob.resource();
-    let failed = |cause| CallError::of("Get Blob", resource.role(), resource, cause);
+    let mut scanner = Scanner::new(range);
+    let ChunkData { frames, sent_crc } =
+        blob.read_looking(range, sends_crc, &mut |frame| scanner.look(frame)).await?;
     if sends_crc && sent_crc.is_none() {
         // It was sent when the run began: a reply without it is not the service's.
-        return Err(failed(Cause::Corrupt("the reply lacks its checksum".to_owned())));
+        let resource = blob.resource();
+        let cause = Cause::Corrupt("the reply lacks its checksum".to_owned());
+        return Err(CallError::of("Get Blob", resource.role(), resource, cause));
     }
-    let scanned = scan_aside(range, frames, zeros)
-        .await
-        .ok_or_else(|| failed(Cause::Protocol("the chunk could not be scanned".to_owned())))?;
+    let scanned = scanner.finish(&frames, zeros);
     blob.compare("Get Blob", range, sent_crc, scanned.crc)?;
     Ok(scanned)
 }

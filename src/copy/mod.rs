@@ -40,6 +40,7 @@ use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::base::lease::Loss;
 use crate::diff::Listing;
 use crate::error::ErrorKind;
+use crate::measure::hold::Hold;
 use crate::plan::{Chunk, Planner, Totals};
 use crate::progress::Progress;
 use crate::range::ExtentKind;
@@ -200,6 +201,7 @@ impl<'a> Run<'a> {
         length: u64,
         cancel: &CancellationToken,
     ) -> Result<Copied, Stop> {
+        self.progress.map_out(length);
         let mut next_checkpoint = Instant::now() + self.options.checkpoint_every;
         let mut noted = self.checkpoint().offset;
         loop {
@@ -270,7 +272,7 @@ impl<'a> Run<'a> {
     }
 
     fn start_chunks(&mut self) {
-        self.window.observe(self.progress.congested(), Instant::now().into_std());
+        self.window.observe(self.progress.signs(), Instant::now().into_std());
         while let Some(chunk) = self.planned.front().copied()
             && (self.keeper.backlog() < Backlog::Full || self.chunks == self.frontier.next())
             && self.window.has_room(memory_of(chunk))
@@ -286,7 +288,16 @@ impl<'a> Run<'a> {
             self.in_flight
                 .spawn(async move { Outcome { number, chunk, started, written: route.copy(chunk).await } });
         }
-        self.progress.show_window(self.window.chunks(), self.window.limit());
+        self.progress.show_window(self.window.chunks(), self.window.limit(), self.hold());
+    }
+
+    /// What keeps the next chunk from starting.
+    fn hold(&self) -> Hold {
+        match self.planned.front() {
+            None if self.planner.is_some() => Hold::Listing,
+            None => Hold::Drained,
+            Some(chunk) => self.window.hold(memory_of(*chunk)).unwrap_or(Hold::Recording),
+        }
     }
 
     fn finish_chunk(&mut self, done: Result<Outcome, JoinError>) -> Result<(), Stop> {

@@ -2,10 +2,12 @@
 //!
 //! The chunk stays the list of frames that came from the socket; pieces are slices of them.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use crate::azure::crc64::{Crc64, Running};
-use crate::leaf::{LEAF, Sums};
+use crate::leaf::{LEAF, Sums, leaf_of};
 use crate::range::{PAGE, PageRange};
 
 /// A part of a chunk that is written with one request, or not at all.
@@ -41,81 +43,127 @@ pub struct ZeroRule {
 
 /// Splits the bytes of `range` into pieces of data and of zeros, and computes their checksums.
 pub fn scan(range: PageRange, frames: &[Bytes], rule: ZeroRule) -> Scanned {
-    let zero = zero_pages(range, frames);
-    let mut pieces = Vec::new();
-    let mut leaves = Leaves::default();
-    let mut crc = Crc64::default();
-    let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
-    for (range, is_zero) in group(range, &zero, rule) {
-        if is_zero {
-            cursor.take(range.len());
-            let sum = Crc64::of_zeros(range.len());
-            crc = crc.join(sum);
-            leaves.push_zeros(range);
-            pieces.push(Piece { range, data: None });
-        } else {
-            let taken = cursor.take(range.len());
-            let sum = leaves.push_data(range, &taken);
-            crc = crc.join(sum);
-            pieces.push(Piece { range, data: Some((taken, sum)) });
-        }
+    let mut scanner = Scanner::new(range);
+    for frame in frames {
+        scanner.look(frame);
     }
-    let sums = if pieces.iter().all(|piece| piece.data.is_none()) {
-        Sums::Zeros
-    } else {
-        Sums::Leaves(leaves.finish())
-    };
-    Scanned { pieces, crc, sums }
+    scanner.finish(frames, rule)
 }
 
-/// The checksums of leaves, which pieces may cut.
-#[derive(Default)]
-struct Leaves {
-    sums: Vec<u64>,
-    /// What is known of the leaf that is not at its end yet.
-    open: Crc64,
+/// Looks at the frames of a chunk one by one as they come, while they are still in the processor's cache: read again later,
+/// out of memory, they would cost several times as much.
+#[derive(Debug)]
+pub struct Scanner {
+    range: PageRange,
+    /// How much was looked at.
+    at: usize,
+    /// How much of its leaf lies before the chunk.
+    lead: usize,
+    /// The checksum of each leaf that is complete.
+    leaves: Vec<Crc64>,
+    /// For each page, whether it is all zeros.
+    zero: Vec<bool>,
+    /// What is known of a leaf that a frame's end cuts.
+    open: Option<Running>,
 }
 
-impl Leaves {
-    /// The next bytes, which end at `end`.
-    fn push(&mut self, sum: Crc64, end: u64) {
-        self.open = self.open.join(sum);
-        if end.is_multiple_of(LEAF) {
-            self.close();
+/// The checksum of a leaf of zeros, which many are.
+static ZERO_LEAF: LazyLock<Crc64> = LazyLock::new(|| Crc64::of_zeros(LEAF));
+
+const PAGE_BYTES: usize = 512;
+const LEAF_BYTES: usize = 4096;
+
+impl Scanner {
+    /// A scanner for a chunk.
+    pub fn new(range: PageRange) -> Self {
+        let count = |unit| usize::try_from(range.len().div_ceil(unit)).unwrap_or_default();
+        Self {
+            range,
+            at: 0,
+            lead: usize::try_from(range.start() % LEAF).unwrap_or_default(),
+            leaves: Vec::with_capacity(count(LEAF)),
+            zero: vec![true; count(PAGE)],
+            open: None,
         }
     }
 
-    fn close(&mut self) {
-        self.sums.push(self.open.value());
-        self.open = Crc64::default();
-    }
-
-    fn push_zeros(&mut self, range: PageRange) {
-        let whole = Crc64::of_zeros(LEAF);
-        for part in by_leaf(range) {
-            let sum = if part.len() == LEAF { whole } else { Crc64::of_zeros(part.len()) };
-            self.push(sum, part.end());
+    /// Takes in the next frame, which may end anywhere.
+    pub fn look(&mut self, frame: &[u8]) {
+        let mut rest = frame;
+        while !rest.is_empty() {
+            let room = LEAF_BYTES - (self.lead + self.at) % LEAF_BYTES;
+            let (part, next) = rest.split_at(rest.len().min(room));
+            if part.len() == LEAF_BYTES {
+                let is_zero = self.look_for_zeros(part);
+                self.leaves.push(if is_zero { *ZERO_LEAF } else { Crc64::of(part) });
+            } else {
+                self.look_for_zeros(part);
+                self.open.get_or_insert_default().update(part);
+                if part.len() == room {
+                    self.leaves.extend(self.open.take().map(|open| open.finish()));
+                }
+            }
+            self.at += part.len();
+            rest = next;
         }
     }
 
-    /// The checksum of the bytes of `range`, taken together from those of its leaves.
-    fn push_data(&mut self, range: PageRange, frames: &[Bytes]) -> Crc64 {
+    /// Notes for each page that `part` touches whether it holds anything; tells whether nothing does.
+    fn look_for_zeros(&mut self, part: &[u8]) -> bool {
+        let mut all = true;
+        let mut rest = part;
+        let mut at = self.at;
+        while !rest.is_empty() {
+            let (piece, next) = rest.split_at(rest.len().min(PAGE_BYTES - at % PAGE_BYTES));
+            if !is_zero(piece) {
+                all = false;
+                if let Some(zero) = self.zero.get_mut(at / PAGE_BYTES) {
+                    *zero = false;
+                }
+            }
+            at += piece.len();
+            rest = next;
+        }
+        all
+    }
+
+    /// What the chunk comes to. `frames` are all that were looked at.
+    pub fn finish(mut self, frames: &[Bytes], rule: ZeroRule) -> Scanned {
+        // The end of an image may cut its last leaf.
+        self.leaves.extend(self.open.take().map(|open| open.finish()));
         let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
+        let mut pieces = Vec::new();
         let mut crc = Crc64::default();
-        for part in by_leaf(range) {
-            let sum = cursor.checksum(part.len());
+        for (range, is_zero) in group(self.range, &self.zero, rule) {
+            let taken = cursor.take(range.len());
+            let sum = if is_zero { Crc64::of_zeros(range.len()) } else { self.sum_of(range, &taken) };
             crc = crc.join(sum);
-            self.push(sum, part.end());
+            pieces.push(Piece { range, data: (!is_zero).then_some((taken, sum)) });
         }
-        crc
+        let sums = if pieces.iter().all(|piece| piece.data.is_none()) {
+            Sums::Zeros
+        } else {
+            Sums::Leaves(self.leaves.iter().map(|leaf| leaf.value()).collect())
+        };
+        Scanned { pieces, crc, sums }
     }
 
-    /// The end of an image may cut its last leaf.
-    fn finish(mut self) -> Vec<u64> {
-        if self.open != Crc64::default() {
-            self.close();
+    /// The checksum of a piece: taken together from its leaves, and computed where it has only a part of one.
+    fn sum_of(&self, piece: PageRange, frames: &[Bytes]) -> Crc64 {
+        let mut cursor = FrameCursor { frames, index: 0, offset: 0 };
+        let mut sum = Crc64::default();
+        for part in by_leaf(piece) {
+            let index = usize::try_from(leaf_of(part.start()) - leaf_of(self.range.start())).ok();
+            let known = index.and_then(|index| self.leaves.get(index));
+            match known {
+                Some(leaf) if leaf.bytes() == part.len() => {
+                    cursor.skip(part.len());
+                    sum = sum.join(*leaf);
+                }
+                _ => sum = sum.join(cursor.checksum(part.len())),
+            }
         }
-        self.sums
+        sum
     }
 }
 
@@ -128,25 +176,6 @@ fn by_leaf(range: PageRange) -> impl Iterator<Item = PageRange> {
         rest = next;
         part
     })
-}
-
-/// For each page, whether all of its bytes are zero. A page may lie in several frames.
-fn zero_pages(range: PageRange, frames: &[Bytes]) -> Vec<bool> {
-    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
-    let mut zero = vec![true; usize::try_from(range.len() / PAGE).unwrap_or_default()];
-    let mut at = 0;
-    for frame in frames {
-        let mut rest: &[u8] = frame;
-        while !rest.is_empty() {
-            let (part, next) = rest.split_at(rest.len().min(page - at % page));
-            if let Some(zero) = zero.get_mut(at / page) {
-                *zero = *zero && is_zero(part);
-            }
-            at += part.len();
-            rest = next;
-        }
-    }
-    zero
 }
 
 /// Word-wise, so that the compiler uses vector instructions; data ends it at its first words.
@@ -198,6 +227,22 @@ impl FrameCursor<'_> {
             running.update(part);
         }
         running.finish()
+    }
+
+    /// Goes on behind the next `length` bytes.
+    fn skip(&mut self, length: u64) {
+        let mut left = usize::try_from(length).unwrap_or(usize::MAX);
+        while left > 0
+            && let Some(frame) = self.frames.get(self.index)
+        {
+            let part = left.min(frame.len() - self.offset);
+            self.offset += part;
+            left -= part;
+            if self.offset == frame.len() {
+                self.index += 1;
+                self.offset = 0;
+            }
+        }
     }
 
     /// The next `length` bytes as slices of the frames.

@@ -1,17 +1,42 @@
 //! How many chunks may be in flight: as many as the service and the link take, within a budget of memory.
 //!
 //! It begins with a few and grows by one with each chunk that arrives, until something speaks against it; then
-//! by one for each window's worth. Throttling and time-outs shrink it to two thirds, once for all refusals of one
-//! moment. So do chunks that take long: on a slow link all chunks share it, and a window that is too wide would
-//! time out as a whole. So the copy finds the rate that is allowed, and stays near it.
+//! by one for each window's worth. Three things speak against it:
+//!
+//! - Chunks that take long: on a slow link all of them share it, and a window that is too wide would time out as a whole.
+//! - Requests that were not complete in their time. They shrink it to two thirds, once for all of one moment.
+//! - Requests that wait at home for their turn, because the service was found to give no more (see `azure::allowance`,
+//!   which finds out how much that is): more chunks would only wait longer, and fill memory.
+//!
+//! A refusal (503) is no reason: the rates are learned from it, and a narrow window would give away what the service gives.
 
 use std::time::{Duration, Instant};
+
+use crate::measure::hold::Hold;
 
 const SHRINK: f64 = 0.65;
 /// Chunks to begin with.
 const FIRST: f64 = 4.0;
-/// Refusals of requests that were under way together count once.
+/// Time-outs of requests that were under way together count once.
 const DEAD_TIME: Duration = Duration::from_secs(2);
+/// A chunk that takes longer shows that there are too many, however much time it has.
+const SLOW: Duration = Duration::from_secs(10);
+/// How often the requests that wait for their turn are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The window neither grows when requests wait for more than this part of the time that chunks are in flight…
+const WAITS: f64 = 0.25;
+/// …nor stays as it is when they wait for more than this.
+const WAITS_MUCH: f64 = 0.5;
+const EASE: f64 = 0.9;
+
+/// What was seen of the requests of a run, added up since its beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signs {
+    /// Requests that were not complete in their time.
+    pub too_slow: u64,
+    /// Seconds that requests waited for their turn, because the service was found to give no more.
+    pub held_back: f64,
+}
 
 /// The window and what is in it.
 #[derive(Debug)]
@@ -25,7 +50,10 @@ pub struct Window {
     opening: bool,
     chunks: usize,
     bytes: u64,
-    congestion_seen: u64,
+    seen: Signs,
+    looked_at: Option<Instant>,
+    /// Part of the time that requests waited for their turn, when it was last looked at.
+    waits: f64,
     shrunk_at: Option<Instant>,
 }
 
@@ -37,12 +65,14 @@ impl Window {
         Self {
             most_chunks,
             most_bytes: bytes,
-            slow: call / 4,
+            slow: (call / 4).min(SLOW),
             limit: most_chunks.min(FIRST),
             opening: true,
             chunks: 0,
             bytes: 0,
-            congestion_seen: 0,
+            seen: Signs::default(),
+            looked_at: None,
+            waits: 0.0,
             shrunk_at: None,
         }
     }
@@ -51,6 +81,17 @@ impl Window {
     pub fn has_room(&self, bytes: u64) -> bool {
         self.chunks == 0
             || ((self.chunks as f64) < self.limit.floor() && self.bytes + bytes <= self.most_bytes)
+    }
+
+    /// What keeps a chunk that takes `bytes` of memory from starting; `None` when it may.
+    pub(crate) fn hold(&self, bytes: u64) -> Option<Hold> {
+        if self.has_room(bytes) {
+            return None;
+        }
+        if self.bytes + bytes > self.most_bytes {
+            return Some(Hold::Memory);
+        }
+        Some(if self.limit < self.most_chunks { Hold::Learned } else { Hold::Concurrency })
     }
 
     /// A chunk starts.
@@ -65,17 +106,30 @@ impl Window {
         self.bytes -= bytes;
         if elapsed > self.slow * 2 {
             self.shrink(now);
-        } else if elapsed <= self.slow {
+        } else if elapsed <= self.slow && self.waits <= WAITS {
             let step = if self.opening { 1.0 } else { 1.0 / self.limit };
             self.limit = (self.limit + step).min(self.most_chunks);
         }
     }
 
-    /// Looks at the running count of refusals; more than before shrinks the window.
-    pub fn observe(&mut self, congested: u64, now: Instant) {
-        if congested > self.congestion_seen {
-            self.congestion_seen = congested;
+    /// Looks at what the requests show.
+    pub fn observe(&mut self, signs: Signs, now: Instant) {
+        if signs.too_slow > self.seen.too_slow {
+            self.seen.too_slow = signs.too_slow;
             self.shrink(now);
+        }
+        let then = *self.looked_at.get_or_insert(now);
+        let passed = now.saturating_duration_since(then);
+        if passed < LOOK_EVERY {
+            return;
+        }
+        let in_flight = passed.as_secs_f64() * self.chunks.max(1) as f64;
+        self.waits = (signs.held_back - self.seen.held_back) / in_flight;
+        self.seen.held_back = signs.held_back;
+        self.looked_at = Some(now);
+        if self.waits > WAITS_MUCH {
+            self.opening = false;
+            self.limit = (self.limit * EASE).max(FIRST.min(self.most_chunks));
         }
     }
 
@@ -115,6 +169,22 @@ mod tests {
         assert_eq!(window.chunks(), 0);
     }
 
+    #[test]
+    fn it_says_what_it_is_full_of() {
+        let mut window = Window::new(5, 100, CALL);
+        assert_eq!(window.hold(1000), None);
+        window.enter(60);
+        assert_eq!((window.hold(40), window.hold(41)), (None, Some(Hold::Memory)));
+        for _ in 0..3 {
+            window.enter(1);
+        }
+        assert_eq!(window.hold(1), Some(Hold::Learned));
+        window.leave(1, QUICK, Instant::now());
+        window.enter(1);
+        window.enter(1);
+        assert_eq!(window.hold(1), Some(Hold::Concurrency));
+    }
+
     fn pass(window: &mut Window, chunks: usize, elapsed: Duration, now: Instant) {
         for _ in 0..chunks {
             window.enter(1);
@@ -123,16 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn refusals_shrink_the_window_once_a_moment_and_success_grows_it() {
+    fn time_outs_shrink_the_window_once_a_moment_and_success_grows_it() {
         let start = Instant::now();
         let mut window = Window::new(16, u64::MAX, CALL);
         pass(&mut window, 12, QUICK, start);
         assert!((window.limit() - 16.0).abs() < 1e-9, "it opens by one with each chunk");
-        window.observe(5, start);
-        window.observe(9, start);
+        let too_slow = |too_slow| Signs { too_slow, ..Signs::default() };
+        window.observe(too_slow(5), start);
+        window.observe(too_slow(9), start);
         assert!((window.limit() - 16.0 * SHRINK).abs() < 1e-9);
         for i in 0..100 {
-            window.observe(10 + i, start + DEAD_TIME * u32::try_from(i + 1).unwrap_or(1));
+            window.observe(too_slow(10 + i), start + DEAD_TIME * u32::try_from(i + 1).unwrap_or(1));
         }
         assert!((window.limit() - 1.0).abs() < 1e-9, "never below one");
         pass(&mut window, 1000, QUICK, start);
@@ -147,5 +218,27 @@ mod tests {
         assert!((window.limit() - FIRST).abs() < 1e-9, "it does not grow");
         pass(&mut window, 1, Duration::from_mins(1), start);
         assert!((window.limit() - FIRST * SHRINK).abs() < 1e-9);
+    }
+
+    #[test]
+    fn chunks_that_would_wait_at_home_do_not_start() {
+        let start = Instant::now();
+        let mut window = Window::new(64, u64::MAX, CALL);
+        pass(&mut window, 60, QUICK, start);
+        assert!((window.limit() - 64.0).abs() < 1e-9);
+        (0..64).for_each(|_| window.enter(1));
+        let mut signs = Signs::default();
+        for second in 0..20 {
+            window.observe(signs, start + Duration::from_secs(second));
+            // Of 64 chunks, 48 wait all the time.
+            signs.held_back += 48.0;
+        }
+        assert!(window.limit() < 16.0 && window.limit() >= FIRST, "{}", window.limit());
+        let before = window.limit();
+        window.leave(1, QUICK, start + Duration::from_secs(20));
+        assert!((window.limit() - before).abs() < 1e-9, "it does not grow meanwhile");
+        window.observe(signs, start + Duration::from_secs(60));
+        window.leave(1, QUICK, start + Duration::from_secs(60));
+        assert!(window.limit() > before);
     }
 }

@@ -92,8 +92,8 @@ impl Lister {
                     Err(error) => {
                         position.marker = None;
                         let halved = (position.span.min(position.rest.len()) / 2).next_multiple_of(PAGE);
-                        let too_much =
-                            error.code() == "OperationTimedOut" || matches!(error.cause, Cause::Broken(_));
+                        let too_much = error.code() == "OperationTimedOut"
+                            || matches!(error.cause, Cause::Broken(_) | Cause::TooSlow(_));
                         // Only what broke off is taken up where it stopped. A list that breaks the protocol
                         // says nothing that can be trusted, not even before the place where it shows.
                         if at > start && error.class() == Class::Passes {

@@ -6,7 +6,20 @@
 //!
 //! Everything here is plain data that serialises, so that a course can be kept, compared and drawn later.
 
+mod advice;
+mod counters;
+mod cpu;
+pub mod hold;
+pub mod limit;
+mod map;
+mod sampler;
+pub mod times;
+
 use serde::{Deserialize, Serialize};
+
+pub use counters::{Counters, Side};
+pub use limit::{Found, LimitFinder};
+pub use sampler::{Observer, SAMPLE_EVERY, observe};
 
 /// What keeps a run from being faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

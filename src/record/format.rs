@@ -97,6 +97,8 @@ pub struct Encoder {
     raw: Vec<u8>,
     runs: usize,
     leaves: usize,
+    /// Leaves with the checksum of the one before.
+    repeated: usize,
     /// Where the run ended that was written last.
     next: u64,
     data: u64,
@@ -107,7 +109,8 @@ impl Encoder {
     /// The header's frame.
     pub fn header(header: &Header, out: &mut Vec<u8>) {
         // A struct of numbers and strings can always be written.
-        frame(1, &serde_json::to_vec(header).unwrap_or_default(), out);
+        let raw = serde_json::to_vec(header).unwrap_or_default();
+        frame(1, &raw, &deflate(&raw), out);
     }
 
     /// Takes in the leaves of `range`, which follows what was taken in before. Appends the frames that are full.
@@ -137,10 +140,11 @@ impl Encoder {
     /// Appends the frame that is not full yet.
     pub fn cut(&mut self, out: &mut Vec<u8>) {
         if self.runs > 0 {
-            frame(2, &self.raw, out);
+            let stored = if self.would_shrink() { deflate(&self.raw) } else { store(&self.raw) };
+            frame(2, &self.raw, &stored, out);
         }
         self.raw.clear();
-        (self.runs, self.leaves) = (0, 0);
+        (self.runs, self.leaves, self.repeated) = (0, 0, 0);
     }
 
     /// Bytes that are not in a frame yet.
@@ -152,7 +156,14 @@ impl Encoder {
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.cut(out);
         let raw = [self.data.to_le_bytes(), self.zeros.to_le_bytes()].concat();
-        frame(3, &raw, out);
+        frame(3, &raw, &deflate(&raw), out);
+    }
+
+    /// Checksums that differ do not get shorter, and trying was most of the work of writing a record.
+    fn would_shrink(&self) -> bool {
+        let mostly_checksums = self.leaves * 8 > self.raw.len() / 2;
+        let mostly_different = self.repeated < self.leaves / 8;
+        !(mostly_checksums && mostly_different)
     }
 
     fn run(&mut self, first: u64, count: u64, sums: Option<&[u64]>, out: &mut Vec<u8>) {
@@ -165,8 +176,11 @@ impl Encoder {
         }
         put_varint(&mut self.raw, first - self.next);
         put_varint(&mut self.raw, count * 2 + u64::from(sums.is_some()));
+        let mut before = None;
         for sum in sums.unwrap_or_default() {
             self.raw.extend(sum.to_le_bytes());
+            self.repeated += usize::from(before == Some(sum));
+            before = Some(sum);
         }
         self.next = first + count;
         self.runs += 1;
@@ -175,16 +189,28 @@ impl Encoder {
     }
 }
 
-fn frame(kind: u8, raw: &[u8], out: &mut Vec<u8>) {
+fn deflate(raw: &[u8]) -> Vec<u8> {
     let mut deflated = DeflateEncoder::new(Vec::new(), Compression::fast());
     // Writing into memory does not fail.
     let _ = deflated.write_all(raw);
-    let stored = deflated.finish().unwrap_or_default();
+    deflated.finish().unwrap_or_default()
+}
+
+/// The bytes as they are, which in deflate is a block too: the last one, its length, and the length's complement (RFC
+/// 1951, 3.2.4).
+fn store(raw: &[u8]) -> Vec<u8> {
+    const LAST_AND_STORED: u8 = 1;
+    let Ok(length) = u16::try_from(raw.len()) else { return deflate(raw) };
+    let [low, high] = length.to_le_bytes();
+    [&[LAST_AND_STORED, low, high, !low, !high], raw].concat()
+}
+
+fn frame(kind: u8, raw: &[u8], stored: &[u8], out: &mut Vec<u8>) {
     let mut head = MAGIC.to_vec();
     head.push(kind);
     head.extend((u32::try_from(raw.len()).unwrap_or(u32::MAX)).to_le_bytes());
     head.extend((u32::try_from(stored.len()).unwrap_or(u32::MAX)).to_le_bytes());
-    let sum = Crc64::of(&head).join(Crc64::of(&stored)).value();
+    let sum = Crc64::of(&head).join(Crc64::of(stored)).value();
     out.extend(head);
     out.extend(sum.to_le_bytes());
     out.extend(stored);
@@ -353,6 +379,13 @@ mod tests {
         }
 
         #[test]
+        fn stored_bytes_are_what_deflate_reads(raw in proptest::collection::vec(any::<u8>(), 0..40_000)) {
+            let mut read = Vec::new();
+            DeflateDecoder::new(&store(&raw)[..]).read_to_end(&mut read).unwrap();
+            prop_assert_eq!(read, raw);
+        }
+
+        #[test]
         fn every_flipped_bit_of_a_record_is_noticed(passed in passed(), at: prop::sample::Index, bit in 0_u8..8) {
             let (mut bytes, _) = write(&passed);
             let at = at.index(bytes.len());
@@ -365,7 +398,10 @@ mod tests {
             let _ = read_frame(&bytes);
             let _ = read_runs(&bytes);
             let mut framed = Vec::new();
-            frame(2, &bytes, &mut framed);
+            frame(2, &bytes, &deflate(&bytes), &mut framed);
+            let _ = read_frame(&framed);
+            framed.clear();
+            frame(2, &bytes, &store(&bytes), &mut framed);
             let _ = read_frame(&framed);
             bytes.splice(0..0, *MAGIC);
             let _ = read_frame(&bytes);

@@ -17,6 +17,7 @@ use crate::copy::window::Window;
 use crate::diff::Listing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::leaf::{LEAF, around, range_of};
+use crate::measure::hold::Hold;
 use crate::progress::Progress;
 use crate::range::PageRange;
 use crate::record::compare::{Held, changes};
@@ -79,7 +80,8 @@ impl Walk<'_> {
             if next.is_none() {
                 next = self.next_task(&mut numbers, chunks, &mut lists, records).await?;
             }
-            window.observe(self.progress.congested(), Instant::now());
+            let is_drained = next.is_none();
+            window.observe(self.progress.signs(), Instant::now());
             match next.take() {
                 Some(task) if window.has_room(self.memory_of(&task)) => {
                     let memory = self.memory_of(&task);
@@ -93,7 +95,12 @@ impl Walk<'_> {
                     self.count(&mut tally, done?);
                 }
             }
-            self.progress.show_window(window.chunks(), window.limit());
+            let hold = match &next {
+                Some(task) => window.hold(self.memory_of(task)).unwrap_or(Hold::Listing),
+                None if is_drained => Hold::Drained,
+                None => Hold::Listing,
+            };
+            self.progress.show_window(window.chunks(), window.limit(), hold);
         }
         Ok(tally)
     }

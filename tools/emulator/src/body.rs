@@ -7,7 +7,9 @@ use hyper::body::Incoming;
 use crate::call::Call;
 use crate::error::{ErrorCode, Outcome};
 use crate::link::Shaper;
+use crate::range::ByteRange;
 use crate::request::Request;
+use crate::service::Service;
 use crate::source::Source;
 use crate::store::pages::PageData;
 
@@ -61,11 +63,22 @@ impl RequestBody {
     }
 }
 
+/// What happens to a body while it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Nothing is taken in any more once the byte at `position` was there.
+    Ends { position: u64 },
+    /// A bit of the byte at `position` is not what it was.
+    Flips { position: u64 },
+}
+
 /// Reads the whole body, if its length is one that the call may have.
 pub(crate) async fn receive(
+    service: &Service,
     request: &Request,
     mut incoming: Incoming,
     shaper: &Shaper,
+    mishap: Option<Mishap>,
 ) -> Outcome<RequestBody> {
     let limit = match request.call {
         Call::PutPage => PUT_PAGE_LIMIT,
@@ -80,23 +93,51 @@ pub(crate) async fn receive(
     if told.unwrap_or(0) > limit {
         return Err(ErrorCode::RequestBodyTooLarge.into());
     }
-    let start = match request.call {
-        Call::PutPage => {
-            request.range()?.and_then(crate::range::ByteRange::closed).map_or(0, |range| range.start)
-        }
-        _ => 0,
+    let mut data = match request.call {
+        Call::PutPage => pages_at(service, request)?,
+        _ => PageData::at(0),
     };
-    let mut data = PageData::at(start);
     while let Some(frame) = incoming.frame().await {
         // The client went away in the middle; nobody reads this refusal, and nothing is applied.
         let frame = frame.map_err(|_| ErrorCode::OperationTimedOut)?;
-        if let Some(bytes) = frame.data_ref() {
-            shaper.taken_in(bytes.len()).await;
-            data.push(bytes);
+        let Ok(mut bytes) = frame.into_data() else { continue };
+        shaper.taken_in(bytes.len()).await;
+        if let Some(Mishap::Flips { position }) = mishap {
+            flip(&mut bytes, data.len(), position);
+        }
+        data.push(&bytes);
+        if let Some(Mishap::Ends { position }) = mishap
+            && data.len() > position
+        {
+            break;
         }
     }
     data.finish();
     Ok(RequestBody { data, source: None })
+}
+
+/// Where the body of a Put Page goes: to the place in its range, or past a sink.
+fn pages_at(service: &Service, request: &Request) -> Outcome<PageData> {
+    let start = request.range()?.and_then(ByteRange::closed).map_or(0, |range| range.start);
+    Ok(match service.store.sink_tail(&request.target) {
+        Some(tail) => {
+            let with_md5 =
+                request.headers.contains_key("content-md5") || service.knobs().put_page_returns_md5;
+            PageData::passing(start, tail, with_md5)
+        }
+        None => PageData::at(start),
+    })
+}
+
+/// Changes a bit of the byte at `position` if it is among these bytes, the first of which is at `start`.
+pub(crate) fn flip(bytes: &mut Bytes, start: u64, position: u64) {
+    let index = position.checked_sub(start).and_then(|index| usize::try_from(index).ok());
+    if let Some(index) = index.filter(|index| *index < bytes.len()) {
+        // A copy: others have these bytes, too.
+        let mut changed = bytes.to_vec();
+        changed[index] ^= 1;
+        *bytes = Bytes::from(changed);
+    }
 }
 
 /// Reads a refused request's body to its end, if it is not too long.

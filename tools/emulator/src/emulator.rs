@@ -13,8 +13,10 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::arm::{Arm, DEFAULT_GROUP};
 use crate::config::{Config, Knobs};
+use crate::counters::Counters;
 use crate::disk::{Disk, DiskError};
 use crate::fault::Faults;
+use crate::generate::Pattern;
 use crate::journal::{RequestRecord, Stats};
 use crate::link::Link;
 use crate::server;
@@ -118,6 +120,23 @@ impl Emulator {
         Disk::create(Arc::clone(&self.service), resource_group, name, bytes)
     }
 
+    /// Makes a disk in the resource group `disks` whose content is computed and never stored, so it may be as large as a
+    /// disk can be: its first snapshot holds `base`, and each of the next differs from the one before by `changes`, in
+    /// other places every time. What a page holds depends on where it is and on the snapshot for which it was written.
+    /// It can be used as any other disk; blocks of 64 KiB that somebody writes are stored from then on.
+    ///
+    /// # Errors
+    /// The name is taken, `bytes` is not a multiple of 64 KiB, or a pattern does not fit.
+    pub fn generate_disk(
+        &self,
+        name: &str,
+        bytes: u64,
+        base: Pattern,
+        changes: Pattern,
+    ) -> Result<Disk, DiskError> {
+        Disk::generate(Arc::clone(&self.service), DEFAULT_GROUP, name, bytes, (base, changes))
+    }
+
     /// Deletes the disk of a name in the resource group `disks`, see `Disk::delete`. Returns whether there was one.
     pub fn delete_disk(&self, name: &str) -> bool {
         let mut state = self.service.arm.lock();
@@ -169,9 +188,19 @@ impl Emulator {
         self.service.clock.advance(by);
     }
 
-    /// Counts since the start.
+    /// Counts since the start, or since [`Emulator::reset_counters`].
     pub fn stats(&self) -> Stats {
         self.service.journal.stats()
+    }
+
+    /// The same counts, and those of connections and of requests in flight. Scripts get them with `GET /-/counters`.
+    pub fn counters(&self) -> Counters {
+        Counters::of(&self.service)
+    }
+
+    /// Begins all counts anew, and the peaks with what is there now. Returns what was counted before.
+    pub fn reset_counters(&self) -> Counters {
+        Counters::reset(&self.service)
     }
 
     /// The latest requests, oldest first, at most 100,000; none unless `Config::record` is set.

@@ -8,8 +8,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use crate::auth::{self, Permit};
-use crate::body::{self, RequestBody};
+use crate::body::{self, Mishap, RequestBody};
 use crate::call::Role;
+use crate::control;
 use crate::cut::{Cut, Scissors};
 use crate::error::{ErrorCode, Outcome};
 use crate::fault::{Asking, FaultKind, spoil};
@@ -30,6 +31,13 @@ pub(crate) async fn answer(
     parts: Parts,
     incoming: Incoming,
 ) -> Result<Response<Outgoing>, Cut> {
+    if control::is_for_emulator(&parts) {
+        let now = service.clock.now();
+        let reply = control::answer(service, &parts, incoming).await;
+        let response = reply.finish(service.fresh_id(), None, None, now);
+        return Ok(response.map(|body| Outgoing::new(body, None, None, scissors, None)));
+    }
+    let in_flight = Some(service.in_flight.enter());
     let id = service.fresh_id();
     let role = Role::of_path(parts.uri.path());
     let request = match Request::parse(parts) {
@@ -37,7 +45,7 @@ pub(crate) async fn answer(
         Err(failure) => {
             let now = service.clock.now();
             let response = Reply::refusal(role, &failure, id, now).finish(id, None, None, now);
-            return Ok(response.map(|body| Outgoing::new(body, None, None, scissors)));
+            return Ok(response.map(|body| Outgoing::new(body, None, None, scissors, in_flight)));
         }
     };
     let shaper = service.shaper();
@@ -68,7 +76,7 @@ pub(crate) async fn answer(
     let trouble = fault.and_then(|fault| trouble(service, fault, &reply));
     let pace = shaper.reply_pace(&request);
     let response = reply.finish(id, request.client_id(), request.version().ok().flatten(), now);
-    Ok(response.map(|body| Outgoing::new(body, pace, trouble, scissors)))
+    Ok(response.map(|body| Outgoing::new(body, pace, trouble, scissors, in_flight)))
 }
 
 /// How a request ends.
@@ -104,7 +112,9 @@ impl Exchange<'_> {
         };
         let handled = || handlers::answer(service, request, &permit, &body);
         match self.fault {
-            Some(FaultKind::CutBeforeApply | FaultKind::Stall { .. }) => Ending::Cut(None),
+            Some(FaultKind::CutBeforeApply | FaultKind::CutInRequest | FaultKind::Stall { .. }) => {
+                Ending::Cut(None)
+            }
             Some(FaultKind::CutAfterApply) => Ending::Cut(Some(handled())),
             Some(FaultKind::DelayedApply { after }) => {
                 self.apply_later(after, permit, body);
@@ -137,22 +147,40 @@ impl Exchange<'_> {
         self.fault = self.service.plan.pick(Asking::of(self.request), now);
         let role = self.request.role;
         match self.fault.as_ref().and_then(|fault| fault.refusal(role, now)) {
-            Some(failure) => Err(failure),
+            Some(failure) => {
+                if failure.code == ErrorCode::ServerBusy {
+                    self.shaper.give_back(self.request);
+                }
+                Err(failure)
+            }
             None => Ok(permit),
         }
     }
 
     /// Takes in the request's body, and what it wants to have read elsewhere.
     async fn receive(&mut self, permit: &Permit, incoming: Incoming) -> Outcome<RequestBody> {
-        let mut body = body::receive(self.request, incoming, self.shaper).await?;
+        let mishap = self.mishap();
+        let mut body = body::receive(self.service, self.request, incoming, self.shaper, mishap).await?;
         self.bytes_in = body.len();
-        if self.fault == Some(FaultKind::FlipByteInRequest) {
-            body.data.flip(self.service.plan.random_below(body.len()));
-        }
-        if !matches!(self.fault, Some(FaultKind::CutBeforeApply | FaultKind::Stall { .. })) {
+        let is_lost = matches!(
+            self.fault,
+            Some(FaultKind::CutBeforeApply | FaultKind::CutInRequest | FaultKind::Stall { .. })
+        );
+        if !is_lost {
             body.source = source::fetch(self.service, self.request, permit).await?;
         }
         Ok(body)
+    }
+
+    /// What a fault does to the body of the request.
+    fn mishap(&self) -> Option<Mishap> {
+        let length = self.request.content_length().ok().flatten().unwrap_or(0);
+        let somewhere = || self.service.plan.random_below(length);
+        match self.fault {
+            Some(FaultKind::CutInRequest) => Some(Mishap::Ends { position: somewhere() }),
+            Some(FaultKind::FlipByteInRequest) => Some(Mishap::Flips { position: somewhere() }),
+            _ => None,
+        }
     }
 
     fn apply_later(&self, after: Duration, permit: Permit, body: RequestBody) {
@@ -167,6 +195,10 @@ fn trouble(service: &Service, fault: &FaultKind, reply: &Reply) -> Option<Troubl
     let length = reply.body.remaining();
     match *fault {
         FaultKind::TruncateBody { keep } => Some(Trouble::Ends { position: keep, stalled: Duration::ZERO }),
+        FaultKind::CutInReply => {
+            let position = service.plan.random_below(length);
+            Some(Trouble::Ends { position, stalled: Duration::ZERO })
+        }
         FaultKind::StallBody { after_bytes, lasting } => {
             Some(Trouble::Ends { position: after_bytes, stalled: lasting })
         }

@@ -22,7 +22,7 @@ pub struct CallStats {
     pub bytes_out: u64,
 }
 
-/// Counts since the emulator was started.
+/// Counts since the emulator was started, or since they were reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     by_call: BTreeMap<Call, CallStats>,
@@ -120,6 +120,11 @@ impl Journal {
 
     pub(crate) fn stats(&self) -> Stats {
         self.stats.lock().clone()
+    }
+
+    /// Begins to count anew. Returns the counts so far.
+    pub(crate) fn reset_stats(&self) -> Stats {
+        std::mem::take(&mut self.stats.lock())
     }
 
     pub(crate) fn records(&self) -> Vec<RequestRecord> {

@@ -23,6 +23,18 @@
 //! [`ArmKnobs`] choose. Disks are made empty, of a snapshot (`Copy`), of a page blob (`Import`) or of what a client
 //! uploads (`Upload`): the SAS for that opens a blob which takes pages and little else.
 //!
+//! For benchmarks there are disks whose content is computed ([`Emulator::generate_disk`]), accounts that check what they
+//! are sent and drop it ([`Account::set_sink`]), and [`Counters`]. Paths that begin with `/-/` are those of scripts that
+//! run a benchmark in other processes: they read and reset the counters there, and change the link and the faults.
+//!
+//! ```text
+//! GET  /-/counters          what was counted, as JSON
+//! POST /-/counters/reset    the same, and all counts begin anew
+//! POST /-/link              a new link; the body is one in text, see Link
+//! POST /-/faults            more faults; the body has one in text on each line, see Fault
+//! POST /-/faults/clear      no faults
+//! ```
+//!
 //! Tests look behind the service's back: [`Account::read_blob`] and [`Disk::read_image`] trust no wire, and
 //! [`Account::flip_bit`] and [`Account::set_metadata_raw`] do damage that no call tells of.
 //!
@@ -50,12 +62,15 @@ mod checksum;
 mod clock;
 mod conditions;
 mod config;
+mod control;
+mod counters;
 mod cut;
 mod disk;
 mod emulator;
 mod error;
 mod exchange;
 mod fault;
+mod generate;
 mod handlers;
 mod journal;
 mod late;
@@ -78,10 +93,12 @@ pub use account::{Account, BlobView};
 pub use arm::{Arm, ArmKnobs, AsyncReply, SecondGrant};
 pub use call::{Call, Role, UnknownCall};
 pub use config::{Config, Knobs};
+pub use counters::Counters;
 pub use disk::{Disk, DiskError, DiskSnapshot};
 pub use emulator::{Emulator, StartError};
 pub use error::ErrorCode;
 pub use fault::{BadFault, BadPageList, BusyText, Fault, FaultKind, Faults};
+pub use generate::{BadPattern, Pattern};
 pub use journal::{CallStats, RequestRecord, Stats};
 pub use link::{BadLink, Link};
 pub use vhd::BadFooter;

@@ -28,7 +28,7 @@ const BLOBS_REMEMBERED: usize = 1024;
 /// The line between client and service, and the limits of a blob. The default is a perfect line without limits.
 ///
 /// In text, as for a command line: `latency=5ms,bytes-per-second=100MiB,blob-bytes-per-second=60MiB,
-/// blob-requests-per-second=500`, any of them left out.
+/// blob-requests-per-second=500,blob-burst=100ms`, any of them left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// How much later than it could every reply begins.
@@ -36,17 +36,19 @@ pub struct Link {
     /// Bytes of bodies in each direction, all connections together: beyond it they are slowed down. Zero counts as one.
     pub bytes_per_second: Option<u64>,
     /// Bytes of one blob: reads beyond it are slowed down, writes are refused with 503 "Ingress is over the account
-    /// limit." A blob that was idle takes as much as belongs to a second at once.
+    /// limit." A blob that was idle takes as much as belongs to `blob_burst` at once, and the rest of the last write.
     pub blob_bytes_per_second: Option<u64>,
     /// Requests to one blob: those beyond it are refused with 503 "Operations per second is over the account limit." A
-    /// blob that was idle takes as many as belong to a second at once.
+    /// blob that was idle takes as many as belong to `blob_burst` at once. What is refused with 503 does not count.
     pub blob_requests_per_second: Option<u32>,
+    /// How much a blob that was idle takes at once, as the time to which it belongs; a second if absent.
+    pub blob_burst: Option<Duration>,
 }
 
 /// The text describes no link.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "'{0}' is no part of a link: latency=TIME, bytes-per-second=BYTES, blob-bytes-per-second=BYTES or blob-requests-per-second=NUMBER"
+    "'{0}' is no part of a link: latency=TIME, bytes-per-second=BYTES, blob-bytes-per-second=BYTES, blob-requests-per-second=NUMBER or blob-burst=TIME"
 )]
 pub struct BadLink(String);
 
@@ -70,6 +72,7 @@ impl Link {
             "bytes-per-second" => self.bytes_per_second = Some(parse_bytes(value)?),
             "blob-bytes-per-second" => self.blob_bytes_per_second = Some(parse_bytes(value)?),
             "blob-requests-per-second" => self.blob_requests_per_second = Some(value.parse().ok()?),
+            "blob-burst" => self.blob_burst = Some(parse_time(value)?),
             _ => return None,
         }
         Some(())
@@ -106,19 +109,29 @@ impl Shaper {
     pub(crate) fn admit(&self, request: &Request) -> Outcome<()> {
         let Some(limits) = self.limits(request) else { return Ok(()) };
         let now = Instant::now();
+        let length = written_length(request)?;
         if limits.requests.as_ref().is_some_and(|allowance| !allowance.take(1, now)) {
             return Err(busy(BusyText::Operations));
         }
-        let length = match request.call {
-            Call::PutPage | Call::PutBlock | Call::PutBlob => request.content_length()?.unwrap_or(0),
-            Call::PutPageFromUrl => {
-                request.range()?.and_then(ByteRange::closed).map_or(0, |range| range.end - range.start)
-            }
-            _ => 0,
-        };
         match &limits.writes {
-            Some(allowance) if length > 0 && !allowance.take(length, now) => Err(busy(BusyText::Ingress)),
+            Some(allowance) if length > 0 && !allowance.take(length, now) => {
+                if let Some(requests) = &limits.requests {
+                    requests.give_back(1);
+                }
+                Err(busy(BusyText::Ingress))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Gives back what an admitted request has taken, because it is refused as busy all the same.
+    pub(crate) fn give_back(&self, request: &Request) {
+        let Some(limits) = self.limits(request) else { return };
+        if let Some(requests) = &limits.requests {
+            requests.give_back(1);
+        }
+        if let Some(writes) = &limits.writes {
+            writes.give_back(written_length(request).unwrap_or(0));
         }
     }
 
@@ -156,11 +169,24 @@ impl Shaper {
     }
 }
 
+/// The bytes that a request is about to write.
+fn written_length(request: &Request) -> Outcome<u64> {
+    match request.call {
+        Call::PutPage | Call::PutBlock | Call::PutBlob => Ok(request.content_length()?.unwrap_or(0)),
+        Call::PutPageFromUrl => {
+            let range = request.range()?.and_then(ByteRange::closed);
+            Ok(range.map_or(0, |range| range.end - range.start))
+        }
+        _ => Ok(0),
+    }
+}
+
 impl BlobLimits {
     fn new(link: &Link, now: Instant) -> BlobLimits {
+        let burst = link.blob_burst.unwrap_or(Duration::from_secs(1));
         BlobLimits {
-            requests: link.blob_requests_per_second.map(|rate| Allowance::new(rate.into(), now)),
-            writes: link.blob_bytes_per_second.map(|rate| Allowance::new(rate, now)),
+            requests: link.blob_requests_per_second.map(|rate| Allowance::new(rate.into(), burst, now)),
+            writes: link.blob_bytes_per_second.map(|rate| Allowance::new(rate, burst, now)),
             reads: link.blob_bytes_per_second.map(Schedule::new),
         }
     }
@@ -216,29 +242,36 @@ impl Schedule {
     }
 }
 
-/// Something of which so much comes back per second, up to a second's worth.
+/// Something of which so much comes back per second, up to what belongs to a burst.
 #[derive(Debug)]
 struct Allowance {
     rate: u64,
+    burst: Duration,
     /// When the allowance is full again.
     full_at: Mutex<Instant>,
 }
 
 impl Allowance {
-    fn new(rate: u64, now: Instant) -> Allowance {
-        Allowance { rate: rate.max(1), full_at: Mutex::new(now) }
+    fn new(rate: u64, burst: Duration, now: Instant) -> Allowance {
+        Allowance { rate: rate.max(1), burst, full_at: Mutex::new(now) }
     }
 
     /// Takes `amount` if anything is left: a large amount may be taken that comes back only in seconds.
     fn take(&self, amount: u64, now: Instant) -> bool {
         let mut full_at = self.full_at.lock();
         let start = (*full_at).max(now);
-        // Nothing is left when it takes a second to get full. The rate's rounding must not refuse the last one.
-        let left = start.duration_since(now) + time_for(1, self.rate) / 2 < Duration::from_secs(1);
+        // Nothing is left when it takes a burst to get full. The rate's rounding must not refuse the last one, nor a short
+        // burst everything.
+        let left = start == now || start.duration_since(now) + time_for(1, self.rate) / 2 < self.burst;
         if left {
             *full_at = start + time_for(amount, self.rate);
         }
         left
+    }
+
+    fn give_back(&self, amount: u64) {
+        let mut full_at = self.full_at.lock();
+        *full_at = full_at.checked_sub(time_for(amount, self.rate)).unwrap_or(*full_at);
     }
 
     fn is_full(&self, now: Instant) -> bool {
@@ -276,17 +309,30 @@ mod tests {
     #[test]
     fn an_allowance_refuses_what_is_beyond_a_second() {
         let now = Instant::now();
-        let allowance = Allowance::new(3, now);
+        let second = Duration::from_secs(1);
+        let allowance = Allowance::new(3, second, now);
         let taken = |at| (0..5).filter(|_| allowance.take(1, at)).count();
         assert_eq!(taken(now), 3);
         assert_eq!(taken(now + Duration::from_millis(334)), 1);
         assert!(!allowance.is_full(now + Duration::from_millis(500)));
         assert_eq!(taken(now + Duration::from_secs(10)), 3);
 
-        let bytes = Allowance::new(1 << 20, now);
+        let bytes = Allowance::new(1 << 20, second, now);
         assert!(bytes.take(4 << 20, now));
         assert!(!bytes.take(1, now + Duration::from_millis(2900)));
         assert!(bytes.take(1, now + Duration::from_millis(3100)));
+    }
+
+    #[test]
+    fn a_burst_may_be_short_and_a_refusal_is_given_back() {
+        let now = Instant::now();
+        let burst = Allowance::new(500, Duration::from_millis(100), now);
+        assert_eq!((0..600).filter(|_| burst.take(1, now)).count(), 50);
+        burst.give_back(1);
+        assert!(burst.take(1, now) && !burst.take(1, now));
+        let shorter_than_one = Allowance::new(2, Duration::from_millis(1), now);
+        assert!(shorter_than_one.take(1, now) && !shorter_than_one.take(1, now));
+        assert!(shorter_than_one.take(1, now + Duration::from_millis(500)));
     }
 
     #[test]
@@ -294,8 +340,9 @@ mod tests {
         let now = Instant::now();
         let schedule = Schedule::new(0);
         assert!(schedule.slot(usize::MAX, now).is_some());
-        assert!(Allowance::new(0, now).take(u64::MAX, now));
-        assert!(Allowance::new(u64::MAX, now).take(u64::MAX, now));
+        let second = Duration::from_secs(1);
+        assert!(Allowance::new(0, second, now).take(u64::MAX, now));
+        assert!(Allowance::new(u64::MAX, second, now).take(u64::MAX, now));
     }
 
     #[test]
@@ -306,6 +353,8 @@ mod tests {
         assert_eq!(link, expected);
         let link: Link = "blob-bytes-per-second=60MiB,blob-requests-per-second=500".parse().unwrap();
         assert_eq!((link.blob_bytes_per_second, link.blob_requests_per_second), (Some(60 << 20), Some(500)));
+        let link: Link = "blob-burst=100ms".parse().unwrap();
+        assert_eq!(link.blob_burst, Some(Duration::from_millis(100)));
         for wrong in ["", "latency", "latency=5", "speed=1", "bytes-per-second=-1", "latency=5ms,"] {
             assert!(wrong.parse::<Link>().is_err(), "{wrong}");
         }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep, sleep_until};
 
+use crate::body::flip;
+use crate::counters::Present;
 use crate::cut::Scissors;
 use crate::link::ReplyPace;
 use crate::reply::ReplyBody;
@@ -33,6 +35,8 @@ pub(crate) struct Outgoing {
     rest: Bytes,
     sent: u64,
     special: Option<Box<Special>>,
+    /// The request that is answered, until it is.
+    _request: Option<Present>,
 }
 
 /// What most bodies do without.
@@ -54,12 +58,13 @@ impl Outgoing {
         pace: Option<ReplyPace>,
         trouble: Option<Trouble>,
         scissors: &Scissors,
+        request: Option<Present>,
     ) -> Outgoing {
         let special = (pace.is_some() || trouble.is_some()).then(|| {
             let scissors = scissors.clone();
             Box::new(Special { pace, held: None, wait: None, trouble, ended: false, scissors })
         });
-        Outgoing { body, rest: Bytes::new(), sent: 0, special }
+        Outgoing { body, rest: Bytes::new(), sent: 0, special, _request: request }
     }
 
     /// The next bytes, at most `most`.
@@ -151,17 +156,6 @@ impl Body for Outgoing {
     }
 }
 
-/// Changes a bit of the byte at `position` if it is among these bytes, the first of which is at `start`.
-fn flip(bytes: &mut Bytes, start: u64, position: u64) {
-    let index = position.checked_sub(start).and_then(|index| usize::try_from(index).ok());
-    if let Some(index) = index.filter(|index| *index < bytes.len()) {
-        // A copy: the blob has these bytes, too.
-        let mut changed = bytes.to_vec();
-        changed[index] ^= 1;
-        *bytes = Bytes::from(changed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -174,7 +168,7 @@ mod tests {
         let mut pages = Pages::new(1 << 20);
         pages.write(&PageData::of(0, &[7; 1024]));
         let scissors = Scissors::default();
-        (Outgoing::new(ReplyBody::Pages(pages.view(0..200_000)), None, trouble, &scissors), scissors)
+        (Outgoing::new(ReplyBody::Pages(pages.view(0..200_000)), None, trouble, &scissors, None), scissors)
     }
 
     /// The bytes that come without waiting, and whether the body then ended as it should.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::emulator::{Emulator, StartError};
 use crate::fault::Fault;
+use crate::generate::Pattern;
 use crate::quantity::parse_bytes;
 use crate::random::Random;
 
@@ -22,6 +23,9 @@ const STRETCH: u64 = 64 * 1024;
 const FIRST_STRETCHES: u64 = 16;
 const MORE_STRETCHES: u64 = 4;
 
+const DISK_FORM: &str =
+    "NAME=SIZE[,pattern=PATTERN[,changes=PATTERN]][,snapshots=N] or NAME=FILE[,snapshots=N]";
+
 /// What to serve.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
@@ -31,6 +35,8 @@ pub struct ServeOptions {
     pub faults: Vec<Fault>,
     /// Storage accounts.
     pub accounts: Vec<AccountSpec>,
+    /// Names of accounts that drop the pages they are sent, see `Account::set_sink`.
+    pub sinks: Vec<String>,
     /// Managed disks, with snapshots to be read.
     pub disks: Vec<DiskSpec>,
 }
@@ -46,6 +52,9 @@ pub struct AccountSpec {
 
 /// A managed disk. In text: `NAME=SIZE` or `NAME=FILE`, and optionally `,snapshots=N` after it; one snapshot otherwise.
 /// `SIZE` is a number of bytes, or one with `KiB`, `MiB`, `GiB` or `TiB`; a file of such a name is written `./64MiB`.
+///
+/// With `NAME=SIZE,pattern=PATTERN`, and optionally `,changes=PATTERN`, the content is computed, see
+/// `Emulator::generate_disk`: the first snapshot holds the one [`Pattern`], and each of the next differs by the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSpec {
     /// Its name.
@@ -61,6 +70,15 @@ pub struct DiskSpec {
 pub enum DiskContent {
     /// So many bytes with a little data in it, which changes a little between two snapshots.
     MadeUp(u64),
+    /// So many bytes that are computed.
+    Generated {
+        /// Bytes of the disk.
+        bytes: u64,
+        /// What the first snapshot holds.
+        base: Pattern,
+        /// What changes between two snapshots.
+        changes: Pattern,
+    },
     /// What a file holds: a fixed VHD if its name ends in `.vhd`, the raw disk otherwise. All snapshots are alike.
     File(PathBuf),
 }
@@ -94,21 +112,32 @@ impl FromStr for DiskSpec {
     type Err = BadSpec;
 
     fn from_str(text: &str) -> Result<DiskSpec, BadSpec> {
-        let bad =
-            || BadSpec { text: text.to_owned(), form: "NAME=SIZE[,snapshots=N] or NAME=FILE[,snapshots=N]" };
-        let (name, rest) = text.split_once('=').ok_or_else(bad)?;
-        let (content, snapshots) = match rest.rsplit_once(",snapshots=") {
-            Some((content, number)) => (content, number.parse().map_err(|_| bad())?),
-            None => (rest, 1),
-        };
-        if name.is_empty() || content.is_empty() {
+        let bad = || BadSpec { text: text.to_owned(), form: DISK_FORM };
+        let (name, mut rest) = text.split_once('=').ok_or_else(bad)?;
+        let (mut snapshots, mut pattern, mut changes) = (None, None, None);
+        // A file's name may hold commas, too, so options are looked for from the end.
+        while let Some((before, option)) = rest.rsplit_once(',') {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            match key {
+                "snapshots" if snapshots.is_none() => snapshots = Some(value.parse().map_err(|_| bad())?),
+                "pattern" if pattern.is_none() => pattern = Some(value.parse().map_err(|_| bad())?),
+                "changes" if changes.is_none() => changes = Some(value.parse().map_err(|_| bad())?),
+                _ => break,
+            }
+            rest = before;
+        }
+        if name.is_empty() || rest.is_empty() {
             return Err(bad());
         }
-        let content = match parse_bytes(content) {
-            Some(bytes) => DiskContent::MadeUp(bytes),
-            None => DiskContent::File(PathBuf::from(content)),
+        let content = match (parse_bytes(rest), pattern, changes) {
+            (Some(bytes), Some(base), changes) => {
+                DiskContent::Generated { bytes, base, changes: changes.unwrap_or_default() }
+            }
+            (Some(bytes), None, None) => DiskContent::MadeUp(bytes),
+            (None, None, None) => DiskContent::File(PathBuf::from(rest)),
+            _ => return Err(bad()),
         };
-        Ok(DiskSpec { name: name.to_owned(), content, snapshots })
+        Ok(DiskSpec { name: name.to_owned(), content, snapshots: snapshots.unwrap_or(1) })
     }
 }
 
@@ -158,7 +187,7 @@ pub async fn serve(
     mut print: impl FnMut(String),
     until: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let ServeOptions { config, faults, accounts, disks } = options;
+    let ServeOptions { config, faults, accounts, sinks, disks } = options;
     let seed = config.seed;
     let emulator = Emulator::start(config).await?;
     print(format!("endpoint {}", emulator.endpoint()));
@@ -176,6 +205,9 @@ pub async fn serve(
     });
     let (emulator, lines) = prepared.await.map_err(|_| ServeError::Ended)??;
     lines.into_iter().for_each(&mut print);
+    for name in sinks {
+        emulator.account(&name).set_sink(true);
+    }
     for AccountSpec { name, containers } in accounts {
         let account = emulator.account(&name);
         for container in containers {
@@ -201,6 +233,9 @@ fn prepare_disks(emulator: &Emulator, disks: &[DiskSpec], seed: u64) -> Result<V
         let failed = |error| ServeError::Disk { name: name.clone(), error };
         let disk = match content {
             DiskContent::MadeUp(bytes) => emulator.create_disk(name, *bytes),
+            DiskContent::Generated { bytes, base, changes } => {
+                emulator.generate_disk(name, *bytes, *base, *changes)
+            }
             DiskContent::File(path) if is_vhd(path) => emulator.load_vhd(name, path),
             DiskContent::File(path) => emulator.load_raw(name, path),
         };
@@ -272,12 +307,19 @@ mod tests {
         assert_eq!(content("data=512,snapshots=3"), (DiskContent::MadeUp(512), 3));
         assert_eq!(content("data=./64MiB"), (DiskContent::File("./64MiB".into()), 1));
         assert_eq!(content("os=/a=b,c.vhd,snapshots=0"), (DiskContent::File("/a=b,c.vhd".into()), 0));
-        for wrong in ["", "data", "=1MiB", "data=", "data=1MiB,snapshots=", "data=1MiB,snapshots=-1"] {
+        let dense = |changes| DiskContent::Generated { bytes: 8 << 40, base: Pattern::Dense, changes };
+        let scattered = Pattern::Scattered { extents: 100_000, bytes: 4096 };
+        let text = "big=8TiB,pattern=dense,changes=scattered:100000x4KiB,snapshots=2";
+        assert_eq!(content(text), (dense(scattered), 2));
+        assert_eq!(content("big=8TiB,snapshots=2,pattern=dense"), (dense(Pattern::None), 2));
+        let wrong_sizes = ["", "data", "=1MiB", "data=", "data=1MiB,snapshots=", "data=1MiB,snapshots=-1"];
+        let wrong_patterns = ["data=1MiB,pattern=", "data=1MiB,changes=dense", "data=a.vhd,pattern=dense"];
+        for wrong in wrong_sizes.into_iter().chain(wrong_patterns) {
             assert!(disk(wrong).is_err(), "{wrong}");
         }
         assert_eq!(
             disk("data").unwrap_err().to_string(),
-            "'data' does not have the form NAME=SIZE[,snapshots=N] or NAME=FILE[,snapshots=N]"
+            format!("'data' does not have the form {DISK_FORM}")
         );
     }
 }

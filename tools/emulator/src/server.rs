@@ -35,6 +35,7 @@ pub(crate) async fn accept(listener: TcpListener, service: Arc<Service>, tls: Op
 }
 
 async fn serve(stream: TcpStream, service: Arc<Service>, tls: Option<TlsAcceptor>) {
+    let _open = service.connections.enter();
     // Replies are small or large, never trickling: waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     match tls {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::arm;
 use crate::clock::Clock;
 use crate::config::Knobs;
+use crate::counters::Gauge;
 use crate::fault::Plan;
 use crate::journal::Journal;
 use crate::late::LateWrites;
@@ -22,6 +23,8 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    pub(crate) connections: Gauge,
+    pub(crate) in_flight: Gauge,
     pub(crate) plan: Plan,
     pub(crate) late: LateWrites,
     pub(crate) fetcher: Fetcher,
@@ -43,6 +46,8 @@ impl Service {
             store,
             clock: Clock::default(),
             journal: Journal::new(record),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
             plan: Plan::new(seed),
             late: LateWrites::default(),
             fetcher: Fetcher::default(),

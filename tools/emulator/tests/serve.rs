@@ -54,6 +54,7 @@ async fn urls_are_ready_to_use() {
     let options = ServeOptions {
         config: Config { seed: 5, ..Config::default() },
         faults: vec!["list-blobs:skip=1:server-busy".parse().unwrap()],
+        sinks: Vec::new(),
         accounts: vec!["target=disks,other".parse().unwrap()],
         disks: vec!["data=1MiB,snapshots=3".parse().unwrap(), "tiny=512".parse().unwrap()],
     };

@@ -60,6 +60,13 @@ impl Account {
         self.entry.premium.store(premium, Ordering::Relaxed);
     }
 
+    /// Makes it a sink for benchmarks, or an ordinary account again. That concerns the page blobs that are made in it from
+    /// then on, with Put Blob or Copy Blob: they take, check and answer everything as others do, and then drop the bytes
+    /// of their pages, all but the last 4 KiB. What was dropped reads as zeros; page lists and differences name nothing.
+    pub fn set_sink(&self, sink: bool) {
+        self.entry.set_sink(sink);
+    }
+
     /// The id of the account's resource. Of it, management here tells only where it is.
     pub fn arm_id(&self) -> String {
         let subscription = self.service.arm.subscription;
@@ -187,9 +194,10 @@ impl BlobView {
     /// The ranges of a page blob that hold pages, in order, neighbours joined. A block blob is one range.
     pub fn allocated_ranges(&self) -> Vec<Range<u64>> {
         match &self.version.content {
-            Content::Pages(pages) => {
-                allocated(pages, &(0..pages.len())).into_iter().map(|extent| extent.range).collect()
-            }
+            Content::Pages(pages) => allocated(pages, &(0..pages.len()), usize::MAX)
+                .into_iter()
+                .map(|extent| extent.range)
+                .collect(),
             Content::Block(content) => std::iter::once(0..content.len()).collect(),
         }
     }

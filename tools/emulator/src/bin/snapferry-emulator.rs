@@ -24,22 +24,27 @@ struct Args {
     /// A storage account with containers: NAME=CONTAINER,...
     #[arg(long = "account", value_name = "ACCOUNT")]
     accounts: Vec<AccountSpec>,
-    /// A managed disk: NAME=SIZE or NAME=FILE (raw or .vhd), and ,snapshots=N after it
+    /// An account that checks the pages it is sent and drops them, all but the last 4 KiB of each blob
+    #[arg(long = "sink", value_name = "ACCOUNT")]
+    sinks: Vec<String>,
+    /// A managed disk: NAME=SIZE or NAME=FILE (raw or .vhd), and ,snapshots=N after it. With
+    /// NAME=SIZE,pattern=PATTERN,changes=PATTERN its content is computed and never stored; patterns are none, dense, mixed,
+    /// zeros, scattered:COUNTxSIZE and even:COUNTxSIZE
     #[arg(long = "disk", value_name = "DISK")]
     disks: Vec<DiskSpec>,
     /// A fault: CALL[:OPTION,...]:KIND, such as put-page:skip=3,times=2:server-busy=ingress
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
-    /// Latency and limits, such as latency=5ms,bytes-per-second=100MiB
+    /// Latency and limits, such as latency=5ms,bytes-per-second=100MiB,blob-burst=100ms
     #[arg(long, value_name = "LINK")]
     link: Option<Link>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { listen, seed, tls, accounts, disks, faults, link } = Args::parse();
+    let Args { listen, seed, tls, accounts, sinks, disks, faults, link } = Args::parse();
     let config = Config { listen, seed, tls, link: link.unwrap_or_default(), ..Config::default() };
-    let options = ServeOptions { config, faults, accounts, disks };
+    let options = ServeOptions { config, faults, accounts, sinks, disks };
     // Whoever closed standard output does not want to know.
     let print = |line: String| drop(writeln!(io::stdout(), "{line}"));
     let until = async {

@@ -18,9 +18,10 @@ pub(crate) use self::hidden::{HiddenBlob, OF_FULL, OF_INCREMENTAL};
 pub use self::snapshot::DiskSnapshot;
 
 use crate::arm::{DiskEntry, NewDisk, NewSnapshot};
+use crate::generate::{Generator, Pattern};
 use crate::range::PAGE;
 use crate::service::Service;
-use crate::store::pages::{PageData, Pages};
+use crate::store::pages::{BLOCK, PageData, Pages};
 use crate::vhd::{BadFooter, FOOTER, Footer};
 
 /// How much of a file is read and compared at a time.
@@ -55,6 +56,19 @@ pub enum DiskError {
     /// Disks never shrink.
     #[error("the disk has {0} bytes and cannot shrink")]
     Shrinks(u64),
+    /// Generated disks are made of whole blocks.
+    #[error("{0} is not a multiple of 64 KiB, as the size of a generated disk is")]
+    Uneven(u64),
+    /// The pattern names more data than there is room for.
+    #[error(
+        "a disk of {bytes} bytes has no room for '{pattern}': extents of whole sectors that do not touch"
+    )]
+    DoesNotFit {
+        /// What was asked for.
+        pattern: Pattern,
+        /// Bytes of the disk.
+        bytes: u64,
+    },
     /// A file to be applied is not as large as the disk.
     #[error("the file holds {file} bytes of disk, but the disk has {disk}")]
     OtherSize {
@@ -125,6 +139,33 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A disk whose content is computed.
+    pub(crate) fn generate(
+        service: Arc<Service>,
+        group: &str,
+        name: &str,
+        bytes: u64,
+        (base, changes): (Pattern, Pattern),
+    ) -> Result<Disk, DiskError> {
+        check_size(bytes)?;
+        if !bytes.is_multiple_of(BLOCK) {
+            return Err(DiskError::Uneven(bytes));
+        }
+        if let Some(pattern) = [base, changes].into_iter().find(|pattern| !pattern.fits(bytes)) {
+            return Err(DiskError::DoesNotFit { pattern, bytes });
+        }
+        let seed = service.store.derived_seed("generated disk", name);
+        let generator = Generator::new(seed, bytes, base, changes);
+        let unique_id = service.fresh_id().into_bytes();
+        let footer = Footer::new(bytes, service.clock.now().seconds(), unique_id);
+        Disk::with_pages_and_footer(
+            service,
+            (group, name),
+            Pages::generated(bytes + FOOTER, bytes, generator),
+            &footer,
+        )
+    }
+
     /// A disk that management knows already.
     pub(crate) fn of(service: Arc<Service>, entry: Arc<DiskEntry>) -> Disk {
         Disk { service, entry }
@@ -138,8 +179,17 @@ impl Disk {
         footer: &Footer,
     ) -> Result<Disk, DiskError> {
         check_size(bytes)?;
-        let mut pages = Pages::new(bytes + FOOTER);
-        pages.write(&PageData::of(bytes, footer.bytes()));
+        Disk::with_pages_and_footer(service, (group, name), Pages::new(bytes + FOOTER), footer)
+    }
+
+    /// The footer goes to the last page.
+    fn with_pages_and_footer(
+        service: Arc<Service>,
+        (group, name): (&str, &str),
+        mut pages: Pages,
+        footer: &Footer,
+    ) -> Result<Disk, DiskError> {
+        pages.write(&PageData::of(pages.len() - FOOTER, footer.bytes()));
         let entry = service.arm.lock().add_disk(&service, NewDisk::plain(group, name, pages));
         let entry = entry.ok_or_else(|| DiskError::Exists(name.to_owned()))?;
         Ok(Disk { service, entry })

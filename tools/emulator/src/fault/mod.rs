@@ -26,7 +26,7 @@ use crate::call::{Call, Role};
 /// ```text
 /// server-busy[=busy|ingress|egress|operations]     retry-after=SECONDS
 /// operation-timed-out[=TIME]    internal-error    not-supported    forbidden    forbidden-after=TIME
-/// cut-before-apply    cut-after-apply    late-duplicate=TIME    delayed-apply=TIME
+/// cut-before-apply    cut-after-apply    cut-in-request    cut-in-reply    late-duplicate=TIME    delayed-apply=TIME
 /// truncate-body=BYTES    stall=TIME    stall-body=BYTES,TIME    flip-byte-in-reply    flip-byte-in-request
 /// bad-page-list=overlapping|misordered|misaligned|out-of-bounds|false-clear    too-many-requests=SECONDS
 /// ```
@@ -137,6 +137,11 @@ pub enum FaultKind {
     CutBeforeApply,
     /// The request is applied, and the connection is cut instead of a reply.
     CutAfterApply,
+    /// The connection is cut while the request's body arrives, somewhere in it; nothing is applied. Requests with a body
+    /// only.
+    CutInRequest,
+    /// The connection is cut while the reply's body is sent, somewhere in it. The request is applied.
+    CutInReply,
     /// The reply's body ends early, and the connection with it. `Content-Length` tells the full length; of a page list, which
     /// has none, the final chunk is missing. A body that is not longer is left alone.
     TruncateBody {
@@ -193,6 +198,8 @@ impl FaultKind {
             FaultKind::ForbiddenAfter(_) => "forbidden-after",
             FaultKind::CutBeforeApply => "cut-before-apply",
             FaultKind::CutAfterApply => "cut-after-apply",
+            FaultKind::CutInRequest => "cut-in-request",
+            FaultKind::CutInReply => "cut-in-reply",
             FaultKind::TruncateBody { .. } => "truncate-body",
             FaultKind::FlipByteInReply => "flip-byte-in-reply",
             FaultKind::FlipByteInRequest => "flip-byte-in-request",

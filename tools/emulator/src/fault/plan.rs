@@ -85,11 +85,11 @@ impl Plan {
         Plan { state: Mutex::new(State { set: Vec::new(), random: Random::new(seed), fired: 0 }) }
     }
 
-    fn add(&self, fault: Fault, now: Moment) {
+    pub(crate) fn add(&self, fault: Fault, now: Moment) {
         self.state.lock().set.push(SetFault { fault, added: now });
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.state.lock().set.clear();
     }
 
@@ -143,7 +143,8 @@ impl FaultKind {
         match self {
             FaultKind::BadPageList(_) => is_page_list,
             FaultKind::FlipByteInReply => asking.call == Call::GetBlob,
-            FaultKind::TruncateBody { .. } | FaultKind::StallBody { .. } => {
+            FaultKind::CutInRequest => asking.has_body,
+            FaultKind::TruncateBody { .. } | FaultKind::StallBody { .. } | FaultKind::CutInReply => {
                 let lists = matches!(
                     asking.call,
                     Call::GetBlob | Call::GetBlockList | Call::ListBlobs | Call::ListContainers

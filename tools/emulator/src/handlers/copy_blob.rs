@@ -43,7 +43,7 @@ pub(super) fn copy_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
         .with("x-ms-copy-id", copy.id.to_string())
         .with("x-ms-copy-status", "success");
     let version = Version {
-        content: source.content.clone(),
+        content: task.account.adopt(source.content.clone()),
         content_headers: source.content_headers.clone(),
         metadata,
         sequence_number: source.sequence_number,

@@ -48,15 +48,16 @@ pub(super) fn page_list(task: &Task<'_>) -> Outcome<Reply> {
     drop(blob);
 
     let window = window(task, newer.len(), marker)?;
+    let enough = maxresults.unwrap_or(usize::MAX);
     let mut extents = match &older {
-        Some(older) => changes(&newer, older, &window, &task.knobs),
-        None => allocated(&newer, &window),
+        Some(older) => changes(&newer, older, &window, &task.knobs, enough),
+        None => allocated(&newer, &window, enough),
     };
     if let Some(unit) = task.knobs.page_list_cut {
         extents = cut(&extents, unit);
     }
     let more = maxresults.is_some_and(|most| extents.len() > most);
-    extents.truncate(maxresults.unwrap_or(usize::MAX));
+    extents.truncate(enough);
     if task.knobs.page_list_timeout_elements.is_some_and(|most| extents.len() > most) {
         return Err(ErrorCode::OperationTimedOut.into());
     }

@@ -32,7 +32,7 @@ pub(super) fn put_blob(task: &Task<'_>, body: &RequestBody) -> Outcome<Reply> {
     let tick = task.service.clock.tick();
     let is_block = matches!(content, Content::Block(_));
     let version = Version {
-        content,
+        content: task.account.adopt(content),
         content_headers,
         metadata,
         sequence_number,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rangemap::RangeMap;
 
+use super::ground::between_blocks;
 use super::pages::{BLOCK, Block, Pages, block_indexes, window_bits};
 use crate::config::Knobs;
 use crate::range::{PAGE, round_outwards};
@@ -27,24 +28,49 @@ pub(crate) struct Extent {
     pub(crate) range: Range<u64>,
 }
 
-/// The pages of `window` that hold data.
-pub(crate) fn allocated(pages: &Pages, window: &Range<u64>) -> Vec<Extent> {
+/// The pages of `window` that hold data: all, or a little more than the first `enough` extents, the last of which may not
+/// be whole. A sink tells of none.
+pub(crate) fn allocated(pages: &Pages, window: &Range<u64>, enough: usize) -> Vec<Extent> {
     let mut extents = Vec::new();
-    for (index, block) in pages.blocks.range(block_indexes(window)) {
-        push_block(&mut extents, *index, block.present & window_bits(*index, window), 0);
+    if pages.is_sink() {
+        return extents;
+    }
+    let stored = pages.blocks.range(block_indexes(window)).map(|(index, _)| *index);
+    for (free, next) in between_blocks(stored, window) {
+        push_ground(&mut extents, pages, 0, free, enough);
+        if let Some(index) = next
+            && let Some(block) = pages.blocks.get(&index)
+        {
+            push_block(&mut extents, index, block.present & window_bits(index, window), 0);
+        }
+        if extents.len() > enough {
+            break;
+        }
     }
     extents
 }
 
-/// The pages of `window` that changed from `older` to `newer`, as `knobs` want them reported.
-pub(crate) fn changes(newer: &Pages, older: &Pages, window: &Range<u64>, knobs: &Knobs) -> Vec<Extent> {
+/// The pages of `window` that changed from `older` to `newer`, as `knobs` want them reported: all, or at least the first
+/// `enough` extents and what begins the next. Nothing ever changes of a sink.
+pub(crate) fn changes(
+    newer: &Pages,
+    older: &Pages,
+    window: &Range<u64>,
+    knobs: &Knobs,
+    enough: usize,
+) -> Vec<Extent> {
+    if newer.is_sink() {
+        return Vec::new();
+    }
     let granule = knobs.diff_granularity.div_ceil(PAGE).max(1).saturating_mul(PAGE);
     let around_window = round_outwards(window, granule, newer.len());
-    let mut extents = page_changes(newer, older, &around_window);
-
     let moved_footer = newer.footer_moves.iter().any(|moved| moved.epoch > older.epoch);
     let adds_clears = knobs.clear_of_unwritten_reported;
-    if adds_clears || moved_footer || granule > PAGE {
+    let joins_more = adds_clears || moved_footer || granule > PAGE;
+    let enough = if joins_more { usize::MAX } else { enough };
+    let mut extents = page_changes(newer, older, &around_window, enough);
+
+    if joins_more {
         let mut reported: RangeMap<u64, ExtentKind> = RangeMap::new();
         if adds_clears {
             add_clears_of_unwritten(&mut reported, newer, older, &around_window);
@@ -72,23 +98,46 @@ pub(crate) fn cut(extents: &[Extent], unit: u64) -> Vec<Extent> {
     pieces
 }
 
-fn page_changes(newer: &Pages, older: &Pages, window: &Range<u64>) -> Vec<Extent> {
+fn page_changes(newer: &Pages, older: &Pages, window: &Range<u64>, enough: usize) -> Vec<Extent> {
     let mut extents = Vec::new();
-    for index in indexes_of_either(&newer.blocks, &older.blocks, &block_indexes(window)) {
-        let (new, old) = (newer.blocks.get(&index), older.blocks.get(&index));
-        if let (Some(new), Some(old)) = (new, old)
-            && Arc::ptr_eq(new, old)
-        {
-            continue;
+    let stored = indexes_of_either(&newer.blocks, &older.blocks, &block_indexes(window));
+    for (free, next) in between_blocks(stored, window) {
+        push_ground(&mut extents, newer, older.epoch, free, enough);
+        if let Some(index) = next {
+            push_changes(&mut extents, newer, older, index, window);
         }
-        let present = new.map_or(0, |block| block.present);
-        let data = new.map_or(0, |block| block.written_after(older.epoch));
-        // A page that only rot allocated was never written.
-        let clear = old.map_or(0, |block| block.written_after(0)) & !present;
-        let inside = window_bits(index, window);
-        push_block(&mut extents, index, data & inside, clear & inside);
+        if extents.len() > enough {
+            break;
+        }
     }
     extents
+}
+
+/// Appends what changed in one block that is stored in one of two states at least.
+fn push_changes(extents: &mut Vec<Extent>, newer: &Pages, older: &Pages, index: u64, window: &Range<u64>) {
+    let (new, old) = (newer.block(index), older.block(index));
+    if let (Some(new), Some(old)) = (&new, &old)
+        && Arc::ptr_eq(new, old)
+    {
+        return;
+    }
+    let present = new.as_ref().map_or(0, |block| block.present);
+    let data = new.as_ref().map_or(0, |block| block.written_after(older.epoch));
+    // A page that only rot allocated was never written.
+    let clear = old.as_ref().map_or(0, |block| block.written_after(0)) & !present;
+    let inside = window_bits(index, window);
+    push_block(extents, index, data & inside, clear & inside);
+}
+
+/// Appends what was generated in `window` after `epoch`, where no block is stored.
+fn push_ground(extents: &mut Vec<Extent>, pages: &Pages, epoch: u32, window: Range<u64>, enough: usize) {
+    let Some(ground) = &pages.ground else { return };
+    for run in ground.written_after(epoch, window) {
+        push_joined(extents, ExtentKind::Data, run);
+        if extents.len() > enough {
+            return;
+        }
+    }
 }
 
 type Blocks = BTreeMap<u64, Arc<Block>>;
@@ -144,7 +193,7 @@ fn add_clears_of_unwritten(
             reported.insert(range, ExtentKind::Clear);
         }
     }
-    for extent in allocated(newer, window) {
+    for extent in allocated(newer, window, usize::MAX) {
         reported.remove(extent.range);
     }
 }

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::pages::PageData;
 
+/// More extents than any list here has.
+const ALL: usize = usize::MAX;
+
 const KINDS: [ExtentKind; 2] = [ExtentKind::Data, ExtentKind::Clear];
 
 fn write(pages: &mut Pages, range: Range<u64>, byte: u8) {
@@ -31,7 +34,7 @@ fn alternating_writes_and_clears_come_interleaved() {
         let range = page * 512..(page + 1) * 512;
         if page % 2 == 0 { write(&mut pages, range, b'a') } else { pages.clear(range) }
     }
-    let extents = changes(&pages, &older, &(0..4096), &Knobs::default());
+    let extents = changes(&pages, &older, &(0..4096), &Knobs::default(), ALL);
     let expected: Vec<Extent> = (0..8_u64)
         .map(|page| Extent { kind: KINDS[usize::from(page % 2 == 1)], range: page * 512..page * 512 + 512 })
         .collect();
@@ -45,8 +48,8 @@ fn a_clear_alone() {
     write(&mut pages, 4096..6144, 1);
     let older = pages.freeze();
     pages.clear(4096..5120);
-    assert_eq!(allocated(&pages, &(0..6144)), [data(0..2048), data(5120..6144)]);
-    assert_eq!(changes(&pages, &older, &(0..6144), &Knobs::default()), [clear(4096..5120)]);
+    assert_eq!(allocated(&pages, &(0..6144), ALL), [data(0..2048), data(5120..6144)]);
+    assert_eq!(changes(&pages, &older, &(0..6144), &Knobs::default(), ALL), [clear(4096..5120)]);
 }
 
 #[test]
@@ -60,10 +63,10 @@ fn the_last_of_write_and_clear_counts() {
     write(&mut pages, 512..1024, 1);
     write(&mut pages, 2048..2560, 1);
     pages.clear(2048..2560);
-    assert_eq!(changes(&pages, &older, &(0..4096), &Knobs::default()), [clear(0..512), data(512..1024)]);
+    assert_eq!(changes(&pages, &older, &(0..4096), &Knobs::default(), ALL), [clear(0..512), data(512..1024)]);
     let knobs = Knobs { clear_of_unwritten_reported: true, ..Knobs::default() };
     let expected = [clear(0..512), data(512..1024), clear(2048..2560)];
-    assert_eq!(changes(&pages, &older, &(0..4096), &knobs), expected);
+    assert_eq!(changes(&pages, &older, &(0..4096), &knobs, ALL), expected);
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn ranges_join_over_the_edges_of_blocks_and_are_cut_on_demand() {
     let mut pages = Pages::new(4 * BLOCK);
     let older = pages.freeze();
     write(&mut pages, BLOCK - 512..3 * BLOCK + 512, 1);
-    let extents = changes(&pages, &older, &(0..4 * BLOCK), &Knobs::default());
+    let extents = changes(&pages, &older, &(0..4 * BLOCK), &Knobs::default(), ALL);
     assert_eq!(extents, [data(BLOCK - 512..3 * BLOCK + 512)]);
     let pieces = cut(&extents, 2 * BLOCK);
     assert_eq!(pieces, [data(BLOCK - 512..2 * BLOCK), data(2 * BLOCK..3 * BLOCK + 512)]);
@@ -85,7 +88,7 @@ fn footers_after_growth() {
     let older = pages.freeze();
     pages.grow_with_footer(8192 + 512, &[b'g'; 512]);
     let window = 0..pages.len();
-    let diff = |pages: &Pages, knobs: &Knobs| changes(pages, &older, &window, knobs);
+    let diff = |pages: &Pages, knobs: &Knobs| changes(pages, &older, &window, knobs, ALL);
     assert_eq!(diff(&pages, &Knobs::default()), [data(8192..8704)]);
     let knobs = Knobs { old_footer_reported: true, new_footer_reported: false, ..Knobs::default() };
     assert_eq!(diff(&pages, &knobs), [clear(4096..4608)]);
@@ -221,7 +224,7 @@ proptest! {
             let end = ((window.0 + window.1) * PAGE).min(newer.len());
             let window = (window.0 * PAGE).min(end)..end;
             for (older, older_model) in &states[..newer_at] {
-                let kinds = by_page(&changes(newer, older, &window, &knobs), &window);
+                let kinds = by_page(&changes(newer, older, &window, &knobs, ALL), &window);
                 let pages = window.start / PAGE..window.end / PAGE;
                 for page in pages.map(|page| usize::try_from(page).unwrap()) {
                     prop_assert_eq!(kinds[page], newer_model.expected(older_model, page, &knobs), "page {}", page);
@@ -243,8 +246,8 @@ proptest! {
             let end = ((window.0 + window.1) * PAGE).min(newer.len());
             let window = (window.0 * PAGE).min(end)..end;
             for (older, _) in &states[..newer_at] {
-                let fine = by_page(&changes(newer, older, &window, &exact), &window);
-                let kinds = by_page(&changes(newer, older, &window, &coarse), &window);
+                let fine = by_page(&changes(newer, older, &window, &exact, ALL), &window);
+                let kinds = by_page(&changes(newer, older, &window, &coarse, ALL), &window);
                 for page in window.start / PAGE..window.end / PAGE {
                     let (fine, kind) = (fine[usize::try_from(page).unwrap()], kinds[usize::try_from(page).unwrap()]);
                     prop_assert!(fine.is_none() || kind.is_some(), "page {} is lost", page);

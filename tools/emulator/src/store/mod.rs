@@ -5,13 +5,16 @@
 pub(crate) mod blob;
 pub(crate) mod blocks;
 pub(crate) mod diff;
+mod ground;
 pub(crate) mod lease;
+mod page_data;
+mod page_view;
 pub(crate) mod pages;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,9 +22,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
 
-use self::blob::Blob;
+use self::blob::{Blob, Content};
 use crate::call::Role;
 use crate::clock::Moment;
+use crate::request::Target;
 
 /// Name and key of the account that emulators of this service share by convention.
 const WELL_KNOWN_ACCOUNT: &str = "devstoreaccount1";
@@ -43,6 +47,10 @@ pub(crate) struct AccountEntry {
     pub(crate) key: Vec<u8>,
     /// Whether it is an account of the premium kind.
     pub(crate) premium: AtomicBool,
+    /// Whether page blobs that are made in it drop what they are sent.
+    pub(crate) sink: AtomicBool,
+    /// Whether there ever was such a blob.
+    pub(crate) has_sinks: AtomicBool,
     pub(crate) containers: RwLock<BTreeMap<String, Arc<ContainerEntry>>>,
     /// The stored access policies of an export account, by the `si` that names them.
     pub(crate) grants: Mutex<BTreeMap<String, Grant>>,
@@ -98,6 +106,21 @@ impl Store {
         Arc::clone(accounts.entry(name.to_owned()).or_insert_with(make))
     }
 
+    /// Where the part begins that a blob keeps of what it is sent, if it is a sink.
+    pub(crate) fn sink_tail(&self, target: &Target) -> Option<u64> {
+        let account = self.account(&target.account)?;
+        // Most accounts have none, and a look at the blob takes its lock.
+        if !account.has_sinks.load(Ordering::Relaxed) {
+            return None;
+        }
+        let blob = account.container(&target.container)?.blob(&target.blob)?;
+        let blob = blob.lock();
+        match &blob.live.as_ref()?.content {
+            Content::Pages(pages) if pages.is_sink() => Some(pages.sink_tail()),
+            _ => None,
+        }
+    }
+
     /// Text that looks random and is the same for the same seed: lower-case hexadecimal, at most 64 characters.
     pub(crate) fn derived_text(&self, purpose: &str, name: &str, characters: usize) -> String {
         let mut text = String::new();
@@ -107,6 +130,12 @@ impl Store {
         }
         text.truncate(characters);
         text
+    }
+
+    /// A number that looks random and is the same for the same seed.
+    pub(crate) fn derived_seed(&self, purpose: &str, name: &str) -> u64 {
+        let bytes = derived_bytes(self.seed, purpose, name);
+        bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 
@@ -123,8 +152,25 @@ impl AccountEntry {
             role: Role::of_account(name),
             key,
             premium: AtomicBool::new(false),
+            sink: AtomicBool::new(false),
+            has_sinks: AtomicBool::new(false),
             containers: RwLock::default(),
             grants: Mutex::default(),
+        }
+    }
+
+    /// Page blobs that are made in it from now on drop what they are sent, or keep it.
+    pub(crate) fn set_sink(&self, sink: bool) {
+        self.sink.store(sink, Ordering::Relaxed);
+        self.has_sinks.fetch_or(sink, Ordering::Relaxed);
+    }
+
+    /// The content of a blob that is about to be made here.
+    pub(crate) fn adopt(&self, content: Content) -> Content {
+        match content {
+            Content::Pages(pages) if self.sink.load(Ordering::Relaxed) => Content::Pages(pages.into_sink()),
+            // A copy of a sink's blob is none.
+            other => other,
         }
     }
 

@@ -4,29 +4,36 @@
 //! small. Map and blocks are shared between a blob, its snapshots and the replies that are being sent, and are copied
 //! when one of them is about to be changed. "When" is an epoch: it counts the snapshots taken so far, so a page was
 //! written since a snapshot exactly if its stamp is larger than that snapshot's epoch.
+//!
+//! Two kinds of blob store less: under the blocks of a generated disk lies the `ground`, which is computed, and a sink
+//! keeps only its last pages.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::mem;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rangemap::RangeMap;
 
-use crate::checksum;
+use super::ground::{Ground, between_blocks};
+pub(crate) use super::page_data::PageData;
+pub(crate) use super::page_view::PageView;
+use crate::generate::{Generator, zeros};
 use crate::range::PAGE;
 
 /// Bytes of a block.
 pub(crate) const BLOCK: u64 = 64 * 1024;
 
-const BLOCK_BYTES: usize = 64 * 1024;
+pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 512;
 
 /// Pages of a block: as many as a `u128` has bits.
 const PAGES_PER_BLOCK: usize = 128;
 
-static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+/// Bytes at the end of a sink that are kept, because a client reads them back: a disk's footer is there.
+const SINK_TAIL: u64 = 4096;
 
 /// Pages in one 64 KiB stretch of a blob.
 #[derive(Clone, Debug)]
@@ -41,7 +48,20 @@ pub(super) struct Block {
 
 impl Block {
     fn empty() -> Block {
-        Block { data: Bytes::from_static(&ZEROS), present: 0, written: [0; PAGES_PER_BLOCK] }
+        Block::of(zeros(BLOCK))
+    }
+
+    /// A block with all its bytes, and no page yet that holds them.
+    pub(super) fn of(data: Bytes) -> Block {
+        Block { data, present: 0, written: [0; PAGES_PER_BLOCK] }
+    }
+
+    /// Says that the pages of `range` in block `index` hold data, and when they were written.
+    pub(super) fn mark_written(&mut self, index: u64, range: &Range<u64>, epoch: u32) {
+        let part = part_of_block(index, range);
+        let pages = part.start / PAGE_BYTES..part.end / PAGE_BYTES;
+        self.present |= bits(pages.clone());
+        self.written[pages].fill(epoch);
     }
 
     /// One bit for each page that holds data and was written after `epoch`.
@@ -97,12 +117,50 @@ pub(crate) struct Pages {
     /// The epoch in which a stretch of bytes was last cleared; may name stretches that were written again since.
     pub(super) cleared: Arc<RangeMap<u64, u32>>,
     pub(super) footer_moves: Vec<FooterMove>,
+    /// What is there where no block is.
+    pub(super) ground: Option<Ground>,
+    is_sink: bool,
 }
 
 impl Pages {
     /// `length` bytes, a multiple of 512, none of them written.
     pub(crate) fn new(length: u64) -> Pages {
-        Pages { length, epoch: 1, blocks: Arc::default(), cleared: Arc::default(), footer_moves: Vec::new() }
+        Pages {
+            length,
+            epoch: 1,
+            blocks: Arc::default(),
+            cleared: Arc::default(),
+            footer_moves: Vec::new(),
+            ground: None,
+            is_sink: false,
+        }
+    }
+
+    /// `length` bytes, the first `generated` of which are computed. Each time that they are frozen, the next generation
+    /// follows.
+    pub(crate) fn generated(length: u64, generated: u64, generator: Generator) -> Pages {
+        let pages = Pages::new(length);
+        Pages { ground: Some(Ground::new(generator, generated, pages.epoch)), ..pages }
+    }
+
+    /// The same pages in a blob that drops what it is sent: of these, too, only the last are kept. What was dropped reads
+    /// as zeros, and page lists name nothing.
+    pub(crate) fn into_sink(self) -> Pages {
+        let mut sink = Pages { is_sink: true, ..Pages::new(self.length) };
+        let tail = sink.sink_tail();
+        if self.has_data(&(tail..self.length)) {
+            sink.write(&PageData::of(tail, &self.view(tail..self.length).to_vec()));
+        }
+        sink
+    }
+
+    pub(crate) fn is_sink(&self) -> bool {
+        self.is_sink
+    }
+
+    /// Where the part begins that a sink of this length keeps.
+    pub(crate) fn sink_tail(&self) -> u64 {
+        self.length.saturating_sub(SINK_TAIL)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -111,19 +169,29 @@ impl Pages {
 
     /// The state as it is, for a snapshot; what is written from now on counts as written after it.
     pub(crate) fn freeze(&mut self) -> Pages {
-        let frozen = self.clone();
+        let ground = self.ground.as_mut().map(Ground::freeze);
+        let frozen = Pages { ground, ..self.clone() };
         self.epoch += 1;
         frozen
     }
 
-    /// Stores whole pages; they must lie inside the blob.
+    /// Stores whole pages; they must lie inside the blob. A sink stores only the last.
     pub(crate) fn write(&mut self, data: &PageData) {
+        let kept_from = if self.is_sink { self.sink_tail() } else { 0 };
+        if data.range().end <= kept_from {
+            return;
+        }
         let blocks = Arc::make_mut(&mut self.blocks);
-        let mut position = data.start;
-        for piece in &data.pieces {
-            let block = blocks.entry(position / BLOCK).or_insert_with(|| Arc::new(Block::empty()));
-            Arc::make_mut(block).write(offset_in_block(position), piece, self.epoch);
-            position += piece.len() as u64;
+        for (start, piece) in data.placed() {
+            let end = start + piece.len() as u64;
+            if end <= kept_from {
+                continue;
+            }
+            let dropped = usize::try_from(kept_from.saturating_sub(start)).unwrap_or_default();
+            let (start, piece) = (start + dropped as u64, piece.slice(dropped..));
+            let index = start / BLOCK;
+            let block = blocks.entry(index).or_insert_with(|| Arc::new(below(self.ground.as_ref(), index)));
+            Arc::make_mut(block).write(offset_in_block(start), &piece, self.epoch);
         }
     }
 
@@ -132,7 +200,10 @@ impl Pages {
         if range.is_empty() {
             return;
         }
-        Arc::make_mut(&mut self.cleared).insert(range.clone(), self.epoch);
+        if !self.is_sink {
+            Arc::make_mut(&mut self.cleared).insert(range.clone(), self.epoch);
+        }
+        self.store_ground(&range);
         let touched: Vec<u64> = self.blocks.range(block_indexes(&range)).map(|(index, _)| *index).collect();
         if touched.is_empty() {
             return;
@@ -145,11 +216,35 @@ impl Pages {
             if part.len() < BLOCK_BYTES {
                 block.clear(part);
             } else {
-                block.present = 0;
+                *block = Block::empty();
             }
-            if block.present == 0 {
+            // An empty block still hides the ground.
+            if block.present == 0 && self.ground.is_none() {
                 entry.remove();
             }
+        }
+    }
+
+    /// Stores the blocks of `range` that are generated, so that they can be changed.
+    fn store_ground(&mut self, range: &Range<u64>) {
+        let Some(ground) = &self.ground else { return };
+        let mut found = Vec::new();
+        for run in ground.written_after(0, range.clone()) {
+            for index in block_indexes(&run) {
+                if found.last() != Some(&index) && !self.blocks.contains_key(&index) {
+                    found.push(index);
+                }
+            }
+        }
+        if found.is_empty() {
+            return;
+        }
+        let blocks = Arc::make_mut(&mut self.blocks);
+        for index in found {
+            // What is cleared whole need not be computed.
+            let is_whole = part_of_block(index, range).len() == BLOCK_BYTES;
+            let block = if is_whole { Block::empty() } else { below(self.ground.as_ref(), index) };
+            blocks.insert(index, Arc::new(block));
         }
     }
 
@@ -157,6 +252,9 @@ impl Pages {
     pub(crate) fn resize(&mut self, length: u64) {
         if length < self.length {
             self.clear(length..self.length);
+            if let Some(ground) = &mut self.ground {
+                ground.shorten(length);
+            }
         }
         self.length = length;
     }
@@ -176,7 +274,8 @@ impl Pages {
             return false;
         }
         let blocks = Arc::make_mut(&mut self.blocks);
-        let block = blocks.entry(offset / BLOCK).or_insert_with(|| Arc::new(Block::empty()));
+        let index = offset / BLOCK;
+        let block = blocks.entry(index).or_insert_with(|| Arc::new(below(self.ground.as_ref(), index)));
         let block = Arc::make_mut(block);
         let at = offset_in_block(offset);
         let page = bits(at / PAGE_BYTES..at / PAGE_BYTES + 1);
@@ -192,150 +291,34 @@ impl Pages {
     pub(crate) fn view(&self, range: Range<u64>) -> PageView {
         let blocks = self.blocks.range(block_indexes(&range));
         let blocks = blocks.map(|(index, block)| (*index, block.data.clone())).collect();
-        PageView { position: range.start, end: range.end, blocks, next: 0 }
+        let ground = self.ground.as_ref().map(|ground| Box::new(ground.view(range.clone())));
+        PageView::new(range, blocks, ground)
+    }
+
+    /// A block, as stored or as the ground has it.
+    pub(super) fn block(&self, index: u64) -> Option<Arc<Block>> {
+        match (self.blocks.get(&index), &self.ground) {
+            (Some(block), _) => Some(Arc::clone(block)),
+            (None, Some(ground)) => ground.block(index).map(Arc::new),
+            (None, None) => None,
+        }
     }
 
     /// Whether any page of `range` holds data.
     pub(crate) fn has_data(&self, range: &Range<u64>) -> bool {
         let mut blocks = self.blocks.range(block_indexes(range));
-        blocks.any(|(index, block)| block.present & window_bits(*index, range) != 0)
+        if blocks.any(|(index, block)| block.present & window_bits(*index, range) != 0) {
+            return true;
+        }
+        let Some(ground) = &self.ground else { return false };
+        let stored = self.blocks.range(block_indexes(range)).map(|(index, _)| *index);
+        between_blocks(stored, range).any(|(free, _)| ground.has_data(free))
     }
 }
 
-/// The bytes of a stretch of a blob, as frames to be sent: slices of the blob's blocks, and shared zeros between them.
-#[derive(Clone, Debug)]
-pub(crate) struct PageView {
-    position: u64,
-    end: u64,
-    blocks: Vec<(u64, Bytes)>,
-    next: usize,
-}
-
-impl PageView {
-    /// Bytes that are still to come.
-    pub(crate) fn remaining(&self) -> u64 {
-        self.end - self.position
-    }
-
-    /// All bytes, joined.
-    pub(crate) fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(usize::try_from(self.remaining()).unwrap_or_default());
-        for frame in self.clone() {
-            bytes.extend_from_slice(&frame);
-        }
-        bytes
-    }
-}
-
-impl Iterator for PageView {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.position >= self.end {
-            return None;
-        }
-        let index = self.position / BLOCK;
-        let part = part_of_block(index, &(self.position..self.end));
-        self.position += part.len() as u64;
-        match self.blocks.get(self.next) {
-            Some((at, data)) if *at == index => {
-                self.next += 1;
-                Some(data.slice(part))
-            }
-            _ => Some(Bytes::from_static(&ZEROS[part])),
-        }
-    }
-}
-
-/// Whole pages on their way into a blob, cut at the edges of its blocks.
-#[derive(Clone, Debug)]
-pub(crate) struct PageData {
-    start: u64,
-    pieces: Vec<Bytes>,
-    /// The end of `pieces`, until it reaches a block's edge.
-    growing: BytesMut,
-    length: u64,
-    /// Checksums of all bytes, once they were asked for: a write is checked with one, and its reply tells it.
-    crc64: OnceLock<u64>,
-    md5: OnceLock<[u8; 16]>,
-}
-
-impl PageData {
-    /// Nothing yet, to be written at `start`.
-    pub(crate) fn at(start: u64) -> PageData {
-        PageData {
-            start,
-            pieces: Vec::new(),
-            growing: BytesMut::new(),
-            length: 0,
-            crc64: OnceLock::new(),
-            md5: OnceLock::new(),
-        }
-    }
-
-    /// `bytes`, to be written at `start`.
-    pub(crate) fn of(start: u64, bytes: &[u8]) -> PageData {
-        let mut data = PageData::at(start);
-        data.push(bytes);
-        data.finish();
-        data
-    }
-
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = BLOCK_BYTES - offset_in_block(self.start + self.length);
-            let (now, later) = bytes.split_at(bytes.len().min(room));
-            if self.growing.capacity() == 0 {
-                self.growing.reserve(room);
-            }
-            self.growing.extend_from_slice(now);
-            self.length += now.len() as u64;
-            if now.len() == room {
-                self.finish();
-            }
-            bytes = later;
-        }
-    }
-
-    /// Says that no more bytes come.
-    pub(crate) fn finish(&mut self) {
-        if !self.growing.is_empty() {
-            self.pieces.push(mem::take(&mut self.growing).freeze());
-        }
-    }
-
-    /// CRC-64/NVME of all bytes; `finish` comes first.
-    pub(crate) fn crc64(&self) -> u64 {
-        *self.crc64.get_or_init(|| checksum::crc64(&self.pieces))
-    }
-
-    /// MD5 of all bytes; `finish` comes first.
-    pub(crate) fn md5(&self) -> [u8; 16] {
-        *self.md5.get_or_init(|| checksum::md5(&self.pieces))
-    }
-
-    /// Changes a bit of the byte at `offset`, if there is one. Checksums must not have been asked for.
-    pub(crate) fn flip(&mut self, offset: u64) {
-        let mut start = 0;
-        for piece in &mut self.pieces {
-            let index = usize::try_from(offset - start).unwrap_or(usize::MAX);
-            if index < piece.len() {
-                let mut changed = piece.to_vec();
-                changed[index] ^= 1;
-                *piece = Bytes::from(changed);
-                return;
-            }
-            start += piece.len() as u64;
-        }
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.length
-    }
-
-    pub(crate) fn pieces(&self) -> &[Bytes] {
-        &self.pieces
-    }
+/// A block that is about to be changed for the first time.
+fn below(ground: Option<&Ground>, index: u64) -> Block {
+    ground.and_then(|ground| ground.block(index)).unwrap_or_else(Block::empty)
 }
 
 /// The block numbers that `range` touches.
@@ -350,7 +333,7 @@ pub(super) fn window_bits(index: u64, window: &Range<u64>) -> u128 {
 }
 
 /// The bytes of block `index`, counted from its start, that lie in `range`.
-fn part_of_block(index: u64, range: &Range<u64>) -> Range<usize> {
+pub(super) fn part_of_block(index: u64, range: &Range<u64>) -> Range<usize> {
     let block_start = index * BLOCK;
     let from_start = |position: u64| {
         usize::try_from(position.saturating_sub(block_start).min(BLOCK)).unwrap_or(BLOCK_BYTES)
@@ -358,7 +341,7 @@ fn part_of_block(index: u64, range: &Range<u64>) -> Range<usize> {
     from_start(range.start)..from_start(range.end)
 }
 
-fn offset_in_block(position: u64) -> usize {
+pub(super) fn offset_in_block(position: u64) -> usize {
     usize::try_from(position % BLOCK).unwrap_or_default()
 }
 
@@ -400,19 +383,6 @@ mod tests {
         assert!(snapshot.has_data(&(BLOCK..2 * BLOCK)));
         assert!(!pages.has_data(&(BLOCK..2 * BLOCK)));
         assert_eq!(pages.view(PAGE..PAGE + 1).to_vec(), [2]);
-    }
-
-    #[test]
-    fn data_is_cut_at_blocks() {
-        let mut data = PageData::at(BLOCK - PAGE);
-        for _ in 0..258 {
-            data.push(&[9; 256]);
-            data.push(&[8; 256]);
-        }
-        data.finish();
-        let lengths: Vec<usize> = data.pieces().iter().map(Bytes::len).collect();
-        assert_eq!(lengths, [512, 65536, 65536, 512]);
-        assert_eq!(data.len(), 258 * 512);
     }
 
     #[test]

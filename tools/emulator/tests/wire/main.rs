@@ -5,6 +5,7 @@
 
 mod access;
 mod arm;
+mod benchmarks;
 mod blobs;
 mod blocks;
 mod client;
@@ -13,6 +14,7 @@ mod copies;
 mod export;
 mod faults;
 mod from_url;
+mod generated;
 mod https;
 mod link;
 mod listing;
