@@ -214,7 +214,9 @@ fn frontier() -> Work {
             let start = number * 2 * length + length;
             let range = PageRange::new(start, start + length).unwrap();
             let crc = Crc64::from_parts(number, length);
-            black_box(frontier.complete(number, Written { range, crc: Some(crc), sums: Some(Sums::Zeros), counts }));
+            black_box(
+                frontier.complete(number, Written { range, crc: Some(crc), sums: Some(Sums::Zeros), counts }),
+            );
         }
         assert_eq!(frontier.next(), MANY);
     })

@@ -285,9 +285,22 @@ impl Endpoint {
         self.bearer.load(Ordering::Relaxed) != Bearer::None as u8
     }
 
-    /// Another service, which reads from here, found this one too busy.
-    pub(crate) fn congested_elsewhere(&self) {
-        self.meter.congested_elsewhere();
+    /// The turn of another service that is to read `bytes` from here for us. Caps are those of what moves through this
+    /// machine.
+    pub(crate) async fn turn_of_another(&self, bytes: u64) -> Turn {
+        if let Some(turn) = self.pace.turn_now(bytes) {
+            return turn;
+        }
+        let _shown = self.meter.wait_for_turn();
+        self.pace.turn(bytes).await
+    }
+
+    /// What became of that.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        self.pace.learn_from_another(turn, bytes, outcome);
+        if outcome.as_ref().is_err_and(CallError::is_refusal_of_source_for_load) {
+            self.meter.refused_to_another();
+        }
     }
 
     /// Makes one attempt and hands back a reply of success, its body unread.

@@ -158,13 +158,22 @@ impl Pace {
         let now = Instant::now();
         match outcome {
             Ok(_) => self.allowance().passed(turn, now),
-            // Also where it is the source of a server-side copy that has too much to do: fewer of them help there.
-            Err(error @ CallError { cause: Cause::Service(reply), .. })
-                if error.is_refusal_for_load() || error.is_congestion_of_copy_source() =>
-            {
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_for_load() => {
                 self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
             }
             // Nothing was said about load.
+            Err(_) => {}
+        }
+    }
+
+    /// What became of a request of *another* service to this one, which it made for us.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(_) => self.allowance().passed(turn, now),
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_of_source_for_load() => {
+                self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
+            }
             Err(_) => {}
         }
     }
