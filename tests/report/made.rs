@@ -12,13 +12,14 @@ const GIB: u64 = 1 << 30;
 pub fn copy_run() -> CopyRun {
     CopyRun {
         source: "https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-02T00:00:00.0000000Z".into(),
-        previous: Some("https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-01T00:00:00.0000000Z".into()),
+        copied: "changes since https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-01T00:00:00.0000000Z".into(),
         target: "https://backups.blob.core.windows.net/disks/web-1".into(),
         point: Some("2026-02-02T00:04:11.0293847Z".into()),
+        error: None,
         version: "0.1.0".into(),
         began: "2026-02-02T00:00:38Z".parse().unwrap(),
         bytes: course().samples.last().unwrap().bytes_out,
-        extents: 48_211,
+        extents: Some(48_211),
         requests: 8_576,
         retries: 40,
         seconds: 212.4,
