@@ -210,6 +210,7 @@ fn side(now: &Reading) -> Side {
         requests: now.requests,
         refused: now.refused,
         capped: now.capped,
+        held_back: now.held_back,
         moving: now.moving,
         moved: now.moved,
     }
