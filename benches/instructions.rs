@@ -206,7 +206,7 @@ fn plan(step: u64, clears: bool) -> Work {
 /// Chunks with a gap before each, of which every 16 in flight finish in the opposite order.
 fn frontier() -> Work {
     let length = 64 << 10;
-    let counts = Counts { chunks: 1, bytes: length, bytes_sent: length, bytes_zero: 0 };
+    let counts = Counts { chunks: 1, bytes: length, bytes_sent: length, ..Counts::default() };
     Box::new(move || {
         let mut frontier = Frontier::new(Checkpoint::default());
         for turn in 0..MANY {
@@ -214,7 +214,9 @@ fn frontier() -> Work {
             let start = number * 2 * length + length;
             let range = PageRange::new(start, start + length).unwrap();
             let crc = Crc64::from_parts(number, length);
-            black_box(frontier.complete(number, Written { range, crc, sums: Sums::Zeros, counts }));
+            black_box(
+                frontier.complete(number, Written { range, crc: Some(crc), sums: Some(Sums::Zeros), counts }),
+            );
         }
         assert_eq!(frontier.next(), MANY);
     })

@@ -31,7 +31,8 @@
 //!
 //! Around the spine: [`sync`](mod@sync) does steps until a disk's whole chain is copied, with [`chain::grants`] keeping access to its
 //! snapshots; [`rollback`](mod@rollback) is the way back from a step that was given up; [`managed`] is Azure's own copy, to
-//! measure against.
+//! measure against. What a run shows of itself is [`measure`]; with the command line come `bench`, the document of a
+//! benchmark, and `report`, which draws both.
 //!
 //! # Embedding
 //! The library has no command line in it (`default-features = false`) and prints nothing:
@@ -59,6 +60,7 @@ pub mod azure;
 pub mod base;
 #[cfg(feature = "cli")]
 pub mod bench;
+pub mod budget;
 pub mod chain;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

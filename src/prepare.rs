@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource};
+use crate::azure::{Client, Endpoint, PageBlob, Resource, Role};
 use crate::base::decide::{Decision, Wish, decide};
 use crate::base::marker::StepId;
 use crate::base::{self, Look, Opening};
@@ -59,7 +59,7 @@ pub(crate) fn connect_target(
             .on(target)
             .next("leave snapshot= out of the URL"));
     }
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Target, settings.caps);
     Ok(PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?)
 }
 
@@ -85,7 +85,7 @@ pub(crate) async fn look_at_sources(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Survey> {
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Source, settings.caps);
     let connect = |resource: &Resource| {
         let meter = Arc::clone(&progress.source);
         PageBlob::new(Endpoint::new(resource.clone(), client, Arc::clone(&pace), meter)).map_err(Error::from)

@@ -21,7 +21,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::{Against, Client, Endpoint, Pace, PageBlob, Resource};
+use crate::azure::{Against, Client, Endpoint, PageBlob, Resource, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::points::{self, Point};
 use crate::base::{self, Base};
@@ -69,7 +69,7 @@ pub async fn rollback(
 ) -> Result<RollbackReport> {
     let started = Instant::now();
     progress.enter(Phase::Checking);
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Target, settings.caps);
     let blob = PageBlob::new(Endpoint::new(target.clone(), client, pace, Arc::clone(&progress.target)))?;
     let marker = base::look(&blob).await?.into_marker(&blob, "roll the base blob back")?;
     let back = Back { settings, progress, cancel };

@@ -159,13 +159,15 @@ async fn no_report_of_a_copy_holds_a_signature_whether_it_was_done_or_failed() {
     let full = ["--source", one.as_str()];
     let difference = ["--source", &two, "--previous", &one];
     for (arguments, name, done) in
-        [(&full[..], "full.json", "full-done.json"), (&difference[..], "next.json", "next-done.json")]
+        [(&full[..], "full", "done.md"), (&difference[..], "difference", "done.html")]
     {
-        world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).skip(2).always());
-        let report = copy(name, arguments, 3).await;
-        world.target.faults().clear();
-        assert!(report.contains("Put Page"), "{report}");
-        assert_clean("the report of a copy that failed", &report, &urls);
+        for form in ["html", "md", "json"] {
+            world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).skip(2).always());
+            let report = copy(&format!("{name}.{form}"), arguments, 3).await;
+            world.target.faults().clear();
+            assert!(report.contains("Put Page"), "{report}");
+            assert_clean("the report of a copy that failed", &report, &urls);
+        }
         let report = copy(done, arguments, 0).await;
         assert!(report.contains(world::BASE), "{report}");
         assert_clean("the report of a copy that was done", &report, &urls);

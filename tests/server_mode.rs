@@ -297,7 +297,7 @@ async fn a_source_that_is_too_busy_is_waited_for_and_counted_at_the_source() {
     assert_pulled(&world, &report, &first);
     assert_eq!((report.fell_back.as_deref(), puts(&world)), (None, 0));
     let read = progress.read();
-    assert_eq!((read.source.congested, read.target.congested), (8, 0));
+    assert_eq!((read.source.refused, read.target.refused), (8, 0));
     assert_eq!((read.target.retries, read.target.bytes_out), (8, 0));
 }
 

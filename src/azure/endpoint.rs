@@ -19,11 +19,12 @@ use url::Url;
 use super::allowance::{Learned, Turn};
 use super::failure::{CallError, CallResult, Cause};
 use super::meter::{Meter, Moving};
-use super::pace::Pace;
+use super::pace::{Caps, Pace};
 use super::reply::ServiceReply;
-use super::resource::Resource;
+use super::resource::{Resource, Role};
 use super::retry::{Retry, RetryPolicy};
 use super::tokens::Tokens;
+use crate::budget::Budget;
 
 /// The service version that every request asks for: the newest with recorded traffic behind the facts that
 /// this client is built on.
@@ -68,6 +69,8 @@ pub struct Client {
     pub retry: RetryPolicy,
     /// Where Entra tokens come from, when a URL has no SAS or a disk demands both.
     pub tokens: Option<Tokens>,
+    /// What all runs with this client share.
+    budget: Option<Budget>,
 }
 
 impl fmt::Debug for Client {
@@ -112,7 +115,23 @@ impl Client {
             timeouts,
             retry,
             tokens: tokens.map(Tokens::new),
+            budget: None,
         })
+    }
+
+    /// The same client, whose runs share `budget`.
+    #[must_use]
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
+    }
+
+    /// How fast one side of a run may go: within its own caps, and those of the budget.
+    pub(crate) fn pace(&self, role: Role, caps: Caps) -> Arc<Pace> {
+        let shared = self.budget.as_ref().map(|budget| match role {
+            Role::Target | Role::Disk => budget.writing(),
+            _ => budget.reading(),
+        });
+        Arc::new(Pace::within(caps, shared))
     }
 }
 
@@ -183,6 +202,7 @@ pub struct Endpoint {
     bearer: AtomicU8,
     pace: Arc<Pace>,
     meter: Arc<Meter>,
+    budget: Option<Budget>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -205,6 +225,7 @@ impl Endpoint {
             bearer: AtomicU8::new(bearer as u8),
             pace,
             meter,
+            budget: client.budget.clone(),
         })
     }
 
@@ -219,6 +240,7 @@ impl Endpoint {
             bearer: AtomicU8::new(self.bearer.load(Ordering::Relaxed)),
             pace: Arc::clone(&self.pace),
             meter: Arc::clone(&self.meter),
+            budget: self.budget.clone(),
         })
     }
 
@@ -232,6 +254,10 @@ impl Endpoint {
 
     pub(crate) fn retry(&self) -> Retry<'_> {
         Retry { policy: self.retry, meter: &self.meter, sas: vec![self.resource.sas().clone()] }
+    }
+
+    pub(super) fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
     }
 
     pub(super) fn learned(&self) -> Learned {
@@ -259,9 +285,22 @@ impl Endpoint {
         self.bearer.load(Ordering::Relaxed) != Bearer::None as u8
     }
 
-    /// Another service, which reads from here, found this one too busy.
-    pub(crate) fn congested_elsewhere(&self) {
-        self.meter.congested_elsewhere();
+    /// The turn of another service that is to read `bytes` from here for us. Caps are those of what moves through this
+    /// machine.
+    pub(crate) async fn turn_of_another(&self, bytes: u64) -> Turn {
+        if let Some(turn) = self.pace.turn_now(bytes) {
+            return turn;
+        }
+        let _shown = self.meter.wait_for_turn();
+        self.pace.turn(bytes).await
+    }
+
+    /// What became of that.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        self.pace.learn_from_another(turn, bytes, outcome);
+        if outcome.as_ref().is_err_and(CallError::is_refusal_of_source_for_load) {
+            self.meter.refused_to_another();
+        }
     }
 
     /// Makes one attempt and hands back a reply of success, its body unread.

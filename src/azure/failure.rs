@@ -111,33 +111,28 @@ impl CallError {
         }
     }
 
-    /// Whether the service says that it has too much to do.
-    pub fn is_refusal_for_load(&self) -> bool {
-        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_for_load() && !self.is_of_copy_source())
-    }
-
-    /// Whether it took longer than it may: too much was on its way at once.
-    pub fn is_too_slow(&self) -> bool {
-        matches!(self.cause, Cause::TooSlow(_)) || self.code() == "OperationTimedOut"
-    }
-
     /// Whether it is the *source* of a server-side copy that was refused or did not answer. The status is then the one of
     /// the source; what code it gave is told by newer versions of the service only.
     pub fn is_of_copy_source(&self) -> bool {
         match &self.cause {
-            Cause::Service(reply) => {
-                reply.code == "CannotVerifyCopySource" || reply.copy_source_code.is_some()
-            }
+            Cause::Service(reply) => reply.is_of_copy_source(),
             _ => false,
         }
     }
 
     /// Whether the source of a server-side copy has too much to do.
-    pub fn is_congestion_of_copy_source(&self) -> bool {
-        let Cause::Service(reply) = &self.cause else { return false };
-        let told = reply.copy_source_code.as_deref();
-        self.is_of_copy_source()
-            && (matches!(reply.status, 429 | 503) || matches!(told, Some("ServerBusy" | "OperationTimedOut")))
+    pub fn is_refusal_of_source_for_load(&self) -> bool {
+        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_of_source_for_load())
+    }
+
+    /// Whether the service says that it has too much to do.
+    pub fn is_refusal_for_load(&self) -> bool {
+        matches!(&self.cause, Cause::Service(reply) if reply.is_refusal_for_load())
+    }
+
+    /// Whether it took longer than it may: too much was on its way at once.
+    pub fn is_too_slow(&self) -> bool {
+        matches!(self.cause, Cause::TooSlow(_)) || self.code() == "OperationTimedOut"
     }
 
     /// Whether the service refuses the SAS as such: it ended or was revoked. A HEAD has no code.

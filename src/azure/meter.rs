@@ -46,8 +46,8 @@ pub struct Reading {
     pub requests: u64,
     /// Attempts that were made again.
     pub retries: u64,
-    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`. Besides, attempts
-    /// of the other side's service to read from this one that ended so.
+    /// Attempts that the service refused for load: 503, 429, 500 `OperationTimedOut`; of a source also those of another
+    /// service to read it.
     pub refused: u64,
     /// Attempts that were not complete in their time, as we or the service found.
     pub too_slow: u64,
@@ -141,7 +141,8 @@ impl Meter {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn congested_elsewhere(&self) {
+    /// Another service was refused for load when it read from this one.
+    pub(crate) fn refused_to_another(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 

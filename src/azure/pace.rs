@@ -41,7 +41,9 @@ pub struct Caps {
 
 /// Lets requests and bytes pass, at the capped rates and at those that the service was found to give.
 pub struct Pace {
-    caps: Arc<Limiters>,
+    caps: Limiters,
+    /// Caps that others use up, too.
+    shared: Option<Arc<Limiters>>,
     allowance: Mutex<Allowance>,
     /// Whoever holds it leaves next. First come, first served.
     gate: tokio::sync::Mutex<()>,
@@ -71,18 +73,34 @@ impl Limiters {
         let requests = caps.requests_per_second.map(|rate| limiter(rate, rate.div_euclid(4)));
         Self { caps, pages, requests }
     }
+
+    async fn admit(&self, bytes: u64) {
+        if let Some(requests) = &self.requests {
+            requests.until_ready().await;
+        }
+        let mut rest = bytes;
+        while let Some(limiter) = &self.pages
+            && let Some(pages) = NonZeroU32::new(pages_of(rest.min(LARGEST)))
+            && rest > 0
+        {
+            // Cannot fail: the burst holds LARGEST.
+            let _ = limiter.until_n_ready(pages).await;
+            rest = rest.saturating_sub(LARGEST);
+        }
+    }
 }
 
 impl Pace {
     /// A pace that keeps to `caps`.
     pub fn new(caps: Caps) -> Self {
-        Self::within(Arc::new(Limiters::new(caps)))
+        Self::within(caps, None)
     }
 
-    /// A pace that keeps to caps which others use up, too.
-    pub(crate) fn within(caps: Arc<Limiters>) -> Self {
+    /// A pace that keeps to `caps`, and to those which others use up, too.
+    pub(crate) fn within(caps: Caps, shared: Option<Arc<Limiters>>) -> Self {
         Self {
-            caps,
+            caps: Limiters::new(caps),
+            shared,
             allowance: Mutex::new(Allowance::new(Instant::now())),
             gate: tokio::sync::Mutex::default(),
         }
@@ -90,12 +108,16 @@ impl Pace {
 
     /// Whether the user capped anything.
     pub(crate) fn is_capped(&self) -> bool {
-        self.caps.pages.is_some() || self.caps.requests.is_some()
+        self.limiters().any(|caps| caps.pages.is_some() || caps.requests.is_some())
+    }
+
+    fn limiters(&self) -> impl Iterator<Item = &Limiters> {
+        std::iter::once(&self.caps).chain(self.shared.as_deref())
     }
 
     /// Counts a request that does not wait for its turn.
     pub(crate) fn count_request(&self) {
-        if let Some(requests) = &self.caps.requests {
+        for requests in self.limiters().filter_map(|caps| caps.requests.as_ref()) {
             // A refusal means that the others are waiting already.
             let _ = requests.check();
         }
@@ -104,17 +126,8 @@ impl Pace {
 
     /// Waits until the user's caps let one request with `bytes` of body go.
     pub(crate) async fn admit(&self, bytes: u64) {
-        if let Some(requests) = &self.caps.requests {
-            requests.until_ready().await;
-        }
-        let mut rest = bytes;
-        while let Some(limiter) = &self.caps.pages
-            && let Some(pages) = NonZeroU32::new(pages_of(rest.min(LARGEST)))
-            && rest > 0
-        {
-            // Cannot fail: the burst holds LARGEST.
-            let _ = limiter.until_n_ready(pages).await;
-            rest = rest.saturating_sub(LARGEST);
+        for caps in self.limiters() {
+            caps.admit(bytes).await;
         }
     }
 
@@ -145,13 +158,22 @@ impl Pace {
         let now = Instant::now();
         match outcome {
             Ok(_) => self.allowance().passed(turn, now),
-            // Also where it is the source of a server-side copy that has too much to do: fewer of them help there.
-            Err(error @ CallError { cause: Cause::Service(reply), .. })
-                if error.is_refusal_for_load() || error.is_congestion_of_copy_source() =>
-            {
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_for_load() => {
                 self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
             }
             // Nothing was said about load.
+            Err(_) => {}
+        }
+    }
+
+    /// What became of a request of *another* service to this one, which it made for us.
+    pub(crate) fn learn_from_another<T>(&self, turn: Turn, bytes: u64, outcome: &CallResult<T>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(_) => self.allowance().passed(turn, now),
+            Err(CallError { cause: Cause::Service(reply), .. }) if reply.is_refusal_of_source_for_load() => {
+                self.allowance().refused(turn, Scarce::of(&reply.message, bytes), now);
+            }
             Err(_) => {}
         }
     }

@@ -24,6 +24,7 @@ use super::endpoint::{Client, Endpoint, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
 use super::pace::{Caps, Pace};
 use super::resource::Resource;
+use crate::budget::Budget;
 
 /// Metadata of a blob or point. Names are compared without case, so they are kept in lower case.
 pub type Metadata = BTreeMap<String, String>;
@@ -111,6 +112,11 @@ impl PageBlob {
     /// How long an attempt to move a chunk may take.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.endpoint.timeouts().call
+    }
+
+    /// What its runs share with others.
+    pub(crate) fn budget(&self) -> Option<&Budget> {
+        self.endpoint.budget()
     }
 
     /// What the service was found to give of this blob, or the user allows.

@@ -212,11 +212,11 @@ impl PageBlob {
         retry.policy.budget = budget.unwrap_or(retry.policy.budget).min(retry.policy.budget);
         retry
             .run(|| async {
-                let response = self.endpoint.send(&request).await.inspect_err(|error| {
-                    if error.is_congestion_of_copy_source() {
-                        source.endpoint.congested_elsewhere();
-                    }
-                })?;
+                let turn = source.endpoint.turn_of_another(range.len()).await;
+                let outcome = self.endpoint.send_moving(&request).await;
+                source.endpoint.learn_from_another(turn, range.len(), &outcome);
+                let (response, moving) = outcome?;
+                moving.was_write(range.len());
                 let told = response.headers().get("x-ms-content-crc64").and_then(|value| value.to_str().ok());
                 let crc = told.and_then(crc64::parse_header);
                 Ok(crc.map(|crc| Crc64::from_parts(crc, range.len())))

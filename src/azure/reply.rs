@@ -33,9 +33,22 @@ pub struct ServiceReply {
 }
 
 impl ServiceReply {
-    /// Whether the service says that it has too much to do.
+    /// Whether it is the *source* of a server-side copy that was refused, or did not answer.
+    pub fn is_of_copy_source(&self) -> bool {
+        self.code == "CannotVerifyCopySource" || self.copy_source_code.is_some()
+    }
+
+    /// Whether the source of a server-side copy has too much to do.
+    pub fn is_refusal_of_source_for_load(&self) -> bool {
+        let told = self.copy_source_code.as_deref();
+        self.is_of_copy_source()
+            && (matches!(self.status, 429 | 503) || matches!(told, Some("ServerBusy" | "OperationTimedOut")))
+    }
+
+    /// Whether the service says that it has too much to do. What it says of the source of a copy is not of itself.
     pub fn is_refusal_for_load(&self) -> bool {
-        self.status == 503 || self.status == 429 || self.code == "OperationTimedOut"
+        let is_load = self.status == 503 || self.status == 429 || self.code == "OperationTimedOut";
+        is_load && !self.is_of_copy_source()
     }
 
     pub(super) fn class(&self) -> Class {

@@ -205,7 +205,7 @@ pub struct CopyArgs {
     /// Let a full copy take the place of what the base blob holds. Its points stay
     #[arg(long, conflicts_with = "previous")]
     pub rebase: bool,
-    /// Write how it went to this file, as JSON (.json)
+    /// Write how it went to this file: a page (.html), Markdown (.md) or JSON (.json)
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub report: Option<PathBuf>,
     #[command(flatten)]

@@ -49,9 +49,9 @@ pub struct PlanningArgs {
 #[derive(clap::Args)]
 pub struct CopyingArgs {
     /// Most chunks in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
-    /// Most memory for chunks in flight
+    /// Most memory that the program takes in all
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub memory: u64,
     /// Zeros inside a chunk that are not sent as bytes, from this length on

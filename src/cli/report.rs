@@ -1,4 +1,5 @@
-//! `--report FILE`: the course of a copy as JSON, written when it is over, also when it failed after it began.
+//! `--report FILE`: the course of a copy as a page, as Markdown or as JSON, written when it is over, also when it failed
+//! after it began.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,12 +12,21 @@ use super::output;
 use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::{Course, Limit};
+use crate::report::{self, CopyRun};
 use crate::step::Report;
 
 /// Where a report goes.
 pub(super) struct ReportFile {
     path: PathBuf,
+    form: Form,
     began: Timestamp,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Html,
+    Markdown,
+    Json,
 }
 
 /// What a copy came to, over all of its steps and as far as it came.
@@ -52,26 +62,6 @@ pub(super) struct Scope {
     pub(super) began: bool,
 }
 
-/// What a copy did, as plain facts.
-#[derive(Serialize)]
-struct CopyRun {
-    source: String,
-    copied: String,
-    target: String,
-    /// The point that was sealed last.
-    point: Option<String>,
-    /// Why it ended before it was done.
-    error: Option<String>,
-    version: &'static str,
-    began: Timestamp,
-    bytes: u64,
-    /// Of the difference, where all are known.
-    extents: Option<u64>,
-    requests: u64,
-    retries: u64,
-    seconds: f64,
-}
-
 /// A report for programs.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -89,13 +79,18 @@ impl ReportFile {
     /// # Errors
     /// [`ErrorKind::Output`] when nothing can be written there.
     pub(super) fn at(path: &Path) -> Result<Self> {
-        if path.extension().is_none_or(|extension| extension != "json") {
-            let why = "its name does not end in .json, the form in which it is written";
-            return Err(Error::new(ErrorKind::Usage, "use --report", why)
-                .on(scrub(&path.display().to_string()))
-                .next("such as --report copy.json"));
-        }
-        let file = Self { path: path.to_owned(), began: Timestamp::now() };
+        let form = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("html" | "htm") => Form::Html,
+            Some("md") => Form::Markdown,
+            Some("json") => Form::Json,
+            _ => {
+                let why = "its name ends in none of .html, .md and .json, which tell the form";
+                return Err(Error::new(ErrorKind::Usage, "use --report", why)
+                    .on(scrub(&path.display().to_string()))
+                    .next("such as --report copy.html"));
+            }
+        };
+        let file = Self { path: path.to_owned(), form, began: Timestamp::now() };
         if file.path.is_dir() {
             return Err(file.unwritable(&"it is a folder"));
         }
@@ -124,7 +119,7 @@ impl ReportFile {
             target: scope.target,
             point: sums.point.clone(),
             error: outcome.as_ref().err().map(ToString::to_string),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             began: self.began,
             bytes: if outcome.is_ok() { sums.bytes } else { last.map_or(0, |last| last.bytes_out) },
             extents: outcome.is_ok().then_some(sums.extents),
@@ -132,10 +127,16 @@ impl ReportFile {
             retries: sums.retries,
             seconds: course.seconds,
         };
-        let main = course.limits.iter().find(|share| share.limit != Limit::Unknown);
-        let advice = main.map(|share| share.limit.advice());
-        let document = Document { kind: "copy-report", run: &run, advice, course };
-        let text = serde_json::to_string_pretty(&document).map_err(|error| self.unwritable(&error))? + "\n";
+        let text = match self.form {
+            Form::Html => report::copy::html(&run, course),
+            Form::Markdown => report::copy::markdown(&run, course),
+            Form::Json => {
+                let advice = course.main_limit().map(Limit::advice);
+                let document = Document { kind: "copy-report", run: &run, advice, course };
+                let text = serde_json::to_string_pretty(&document);
+                text.map_err(|error| self.unwritable(&error))? + "\n"
+            }
+        };
         self.replace(&text).map_err(|error| self.unwritable(&error))
     }
 

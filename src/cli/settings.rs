@@ -8,12 +8,14 @@ use bytesize::ByteSize;
 
 use super::args::{StepArgs, TargetArgs};
 use super::options::{AccessArgs, ArmArgs, CopyingArgs, LeaseArgs, PlanningArgs};
+use super::output::size;
 use crate::azure::reply::scrub;
 use crate::azure::{
     Arm, ArmEndpoint, Caps, Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts,
 };
 use crate::base::lease::LeaseOptions;
 use crate::chain::survey::LARGEST_BLOB;
+use crate::copy::{CopyOptions, LEAST_MEMORY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PlanOptions;
 use crate::price::PriceTable;
@@ -206,12 +208,9 @@ pub(super) fn plan_settings(args: &PlanningArgs) -> Result<Settings> {
 /// How the step is copied.
 pub(super) fn copy_settings(planning: &PlanningArgs, args: &CopyingArgs) -> Result<Settings> {
     let mut settings = plan_settings(planning)?;
-    if args.memory < LARGEST_CHUNK {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "use --memory",
-            "less than one chunk of 4MiB is too little",
-        ));
+    if args.memory < LEAST_MEMORY {
+        let why = format!("less than {} is too little for the program and its chunks", size(LEAST_MEMORY));
+        return Err(Error::new(ErrorKind::Usage, "use --memory", why).next("leave it out: 256MiB"));
     }
     if args.checkpoint_every > HOUR {
         let why = "after an interruption, all that was written since the last checkpoint is written again";
@@ -219,7 +218,7 @@ pub(super) fn copy_settings(planning: &PlanningArgs, args: &CopyingArgs) -> Resu
     }
     settings.zero_run = args.zero_run.max(PAGE);
     settings.copy.concurrency = usize::from(args.concurrency);
-    settings.copy.memory = args.memory;
+    settings.copy.memory = CopyOptions::chunks_within(args.memory);
     settings.copy.checkpoint_every = args.checkpoint_every;
     settings.lease = lease(&args.lease)?;
     Ok(settings)

@@ -96,7 +96,7 @@ pub struct SyncArgs {
     /// End a SAS that is out for a snapshot that is to be read, whoever asked for it
     #[arg(long)]
     pub revoke_active_sas: bool,
-    /// Write how it went to this file, as JSON (.json)
+    /// Write how it went to this file: a page (.html), Markdown (.md) or JSON (.json)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "watch"])]
     pub report: Option<PathBuf>,
     #[command(flatten)]

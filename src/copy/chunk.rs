@@ -6,6 +6,7 @@ use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::azure::pages::ChunkData;
 use crate::azure::{Fence, Learned, PageBlob, Role, Timeouts};
+use crate::budget::Budget;
 use crate::error::{Error, ErrorKind};
 use crate::image::{ImageReader, ImageWriter};
 use crate::leaf::Sums;
@@ -69,6 +70,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// What this run shares with others.
+    pub(super) fn budget(&self) -> Option<&Budget> {
+        let source = if let Source::Blob { blob, .. } = &self.source { blob.budget() } else { None };
+        source.or(match &self.sink {
+            Sink::Base { blob, .. } | Sink::Disk { blob, .. } => blob.budget(),
+            Sink::Image(_) => None,
+        })
+    }
+
     /// Zeros that were joined to save requests are not to cost some.
     fn zeros_in(&self, chunk: Chunk) -> ZeroRule {
         let shortest_run = self.zeros.shortest_run.max(2 * chunk.widest_gap);

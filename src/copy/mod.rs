@@ -37,8 +37,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::azure::LARGEST_CHUNK;
 use crate::azure::failure::{CallError, CallResult, Cause};
 use crate::base::lease::Loss;
+use crate::budget::Room;
 use crate::diff::Listing;
 use crate::error::ErrorKind;
 use crate::measure::hold::Hold;
@@ -68,11 +70,25 @@ pub struct CopyOptions {
     pub grace: Duration,
 }
 
+/// What a process takes besides chunks: the program, its threads, page lists, records, the buffers of its connections.
+const BESIDES: u64 = 64 << 20;
+
+/// The least memory that a process copies in, in bytes.
+pub const LEAST_MEMORY: u64 = 80 << 20;
+
+impl CopyOptions {
+    /// The bytes of chunks that may be in flight in a process which is to take at most `memory` bytes in all. Each stands
+    /// in memory once, and those that are being sent in part a second time, in the buffers of their connections.
+    pub fn chunks_within(memory: u64) -> u64 {
+        (memory.saturating_sub(BESIDES) / 4 * 3).max(LARGEST_CHUNK)
+    }
+}
+
 impl Default for CopyOptions {
     fn default() -> Self {
         Self {
-            concurrency: 32,
-            memory: 256 << 20,
+            concurrency: 256,
+            memory: Self::chunks_within(256 << 20),
             checkpoint_every: Duration::from_secs(5),
             grace: Duration::from_secs(5),
         }
@@ -141,6 +157,10 @@ pub struct Run<'a> {
     totals: Totals,
     chunks: u64,
     in_flight: JoinSet<Outcome>,
+    /// Memory for the next chunk, out of what runs share.
+    room: Option<Room>,
+    /// The turn in which it comes.
+    asked: FuturesUnordered<BoxFuture<'static, Room>>,
     /// Whether checkpoints are written down.
     notes: bool,
     /// Whether pages were cleared because the list said so.
@@ -172,6 +192,8 @@ impl<'a> Run<'a> {
             totals: Totals::default(),
             chunks: 0,
             in_flight: JoinSet::new(),
+            room: None,
+            asked: FuturesUnordered::new(),
             notes: true,
             has_cleared: false,
             noting: FuturesUnordered::new(),
@@ -223,6 +245,7 @@ impl<'a> Run<'a> {
                     return Err(Stop::Cancelled);
                 }
                 Some(done) = self.in_flight.join_next() => self.finish_chunk(done)?,
+                Some(room) = self.asked.next() => self.room = Some(room),
                 extent = listing.next(), if self.planner.is_some() && self.planned.is_empty() => {
                     self.plan(extent?);
                 }
@@ -282,7 +305,9 @@ impl<'a> Run<'a> {
             && (self.keeper.backlog() < Backlog::Full || self.chunks == self.frontier.next())
             && self.window.has_room(memory_of(chunk))
             && self.chunks - self.frontier.next() < MOST_AHEAD
+            && self.has_shared_room(memory_of(chunk))
         {
+            let room = self.room.take();
             self.planned.pop_front();
             self.has_cleared |= chunk.kind == ExtentKind::Clear;
             self.window.enter(memory_of(chunk));
@@ -290,10 +315,29 @@ impl<'a> Run<'a> {
             self.chunks += 1;
             let route = Arc::clone(&self.route);
             let started = Instant::now();
-            self.in_flight
-                .spawn(async move { Outcome { number, chunk, started, written: route.copy(chunk).await } });
+            self.in_flight.spawn(async move {
+                let written = route.copy(chunk).await;
+                drop(room);
+                Outcome { number, chunk, started, written }
+            });
         }
         self.progress.show_window(self.window.chunks(), self.window.limit(), self.hold());
+    }
+
+    /// Whether the memory that runs share has room for the next chunk; otherwise this run queues up for it.
+    fn has_shared_room(&mut self, bytes: u64) -> bool {
+        let Some(budget) = self.route.budget() else { return true };
+        if bytes == 0 || self.room.is_some() {
+            return true;
+        }
+        if !self.asked.is_empty() {
+            return false;
+        }
+        self.room = budget.room_now(bytes);
+        if self.room.is_none() {
+            self.asked.push(Box::pin(budget.clone().room(bytes)));
+        }
+        self.room.is_some()
     }
 
     /// What keeps the next chunk from starting.

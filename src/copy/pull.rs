@@ -104,7 +104,7 @@ impl Puller {
                 }
                 Err(error) => error,
             };
-            let may_pass = !error.is_of_copy_source() || error.is_congestion_of_copy_source();
+            let may_pass = !error.is_of_copy_source() || error.is_refusal_of_source_for_load();
             if error.class() == Class::Passes && may_pass && budget.take().is_some() {
                 // What has too much to do has all the time that a call may take.
                 continue;

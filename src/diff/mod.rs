@@ -9,7 +9,7 @@
 //! missing in the point.
 //!
 //! **Memory.** [`ListingOptions::parallel`] windows are open, each with at most [`WINDOW_EXTENTS`] extents that
-//! were not taken yet: 16 MiB in all by default, however long the list is. When a window is full, its request is
+//! were not taken yet: 16 MiB in all by default, however long the list is, and 1 MiB where many runs share a budget. When a window is full, its request is
 //! given up after a moment (a socket that nobody reads from would be closed by the server) and made again when
 //! there is room.
 
@@ -32,6 +32,8 @@ pub use lister::SMALLEST_WINDOW;
 
 /// Extents that one window may hold.
 pub const WINDOW_EXTENTS: usize = 64 << 10;
+/// The same where other runs of the process list, too.
+const SHARED_WINDOW_EXTENTS: usize = 4 << 10;
 /// A data extent is handed out once it is this long: what follows need not be known before it is copied.
 const LONG_ENOUGH: u64 = 1 << 30;
 
@@ -229,7 +231,9 @@ impl Listing {
         {
             let (window, rest) = range.split(range.start() + length);
             self.rest = rest;
-            let (sender, receiver) = mpsc::channel(WINDOW_EXTENTS);
+            let is_shared = self.lister.as_ref().is_some_and(|lister| lister.blob.budget().is_some());
+            let extents = if is_shared { SHARED_WINDOW_EXTENTS } else { WINDOW_EXTENTS };
+            let (sender, receiver) = mpsc::channel(extents);
             self.tasks.spawn(lister.clone().run(window.unwrap_or(range), sender));
             self.windows.push_back(receiver);
         }

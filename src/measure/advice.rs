@@ -39,7 +39,7 @@ impl Limit {
         Self::Unknown,
     ];
 
-    /// As it stands in a sentence.
+    /// As it stands in a sentence: "limited by the target".
     pub fn words(self) -> &'static str {
         match self {
             Self::Source => "the source",
@@ -83,6 +83,11 @@ impl Limit {
 }
 
 impl Course {
+    /// What limited it most, as far as that is known.
+    pub fn main_limit(&self) -> Option<Limit> {
+        self.limits.iter().map(|share| share.limit).find(|limit| *limit != Limit::Unknown)
+    }
+
     /// What limited the run for more than a tenth of the time, such as `the target 82 %, the window 11 %`; `None` when
     /// that is not known.
     pub fn limited_by(&self) -> Option<String> {

@@ -12,6 +12,8 @@ pub struct Side {
     pub refused: u64,
     /// Seconds that calls waited for the user's cap, all calls added up.
     pub capped: f64,
+    /// Seconds that calls waited because the service was found to give no more, all calls added up.
+    pub held_back: f64,
     /// Seconds that requests which move data were under way, all added up.
     pub moving: f64,
     /// Requests which moved data and succeeded.
@@ -45,6 +47,7 @@ impl std::ops::Add for Side {
             requests: self.requests + other.requests,
             refused: self.refused + other.refused,
             capped: self.capped + other.capped,
+            held_back: self.held_back + other.held_back,
             moving: self.moving + other.moving,
             moved: self.moved + other.moved,
         }
@@ -59,6 +62,7 @@ impl std::ops::Sub for Side {
             requests: self.requests.saturating_sub(before.requests),
             refused: self.refused.saturating_sub(before.refused),
             capped: (self.capped - before.capped).max(0.0),
+            held_back: (self.held_back - before.held_back).max(0.0),
             moving: (self.moving - before.moving).max(0.0),
             moved: self.moved - before.moved,
         }

@@ -4,13 +4,14 @@
 //! 1. Did a side refuse requests for load? That side. A copy that adapted is refused rarely, so a refusal is remembered
 //!    for as long as the window is kept small because of it.
 //! 2. Had the window room, and nothing to start? The page list.
-//! 3. Did calls wait for the user's cap for a good part of the time? The cap.
-//! 4. Were all processors busy? They.
-//! 5. Is the window full, and does a chunk take longer than it did with fewer in flight, about as much longer as there
+//! 3. Did requests wait at home for a good part of the time, because a side was found to give no more? That side.
+//! 4. Did calls wait for the user's cap for a good part of the time? The cap.
+//! 5. Were all processors busy? They.
+//! 6. Is the window full, and does a chunk take longer than it did with fewer in flight, about as much longer as there
 //!    are more? Then more in flight only wait longer. What became slower is the limit: the source when it is mainly the
 //!    reads, the target when it is mainly the writes, the line when it is both. A line that is narrow in one direction
 //!    only cannot be told from the service behind it.
-//! 6. Is the window full and each chunk as quick as ever? The window.
+//! 7. Is the window full and each chunk as quick as ever? The window.
 //!
 //! It is a function of the counters that it was shown, and looks at no clock.
 
@@ -100,6 +101,9 @@ impl LimitFinder {
         if passed.held.listing >= MOSTLY * passed.seconds {
             return Found { limit: Limit::Listing, by: "" };
         }
+        if let Some(side) = passed.holding_back() {
+            return Found { limit: side, by: "503" };
+        }
         if passed.source.capped + passed.target.capped >= CAPPED * passed.held.chunks.max(passed.seconds) {
             return Found { limit: Limit::Cap, by: "" };
         }
@@ -183,6 +187,17 @@ impl Span {
         if refuses(&self.source) || refuses(&self.target) { self.refused_most() } else { None }
     }
 
+    /// The side whose learned rates keep requests at home, rather than the user's cap.
+    fn holding_back(&self) -> Option<Limit> {
+        let (source, target) = (self.source.held_back, self.target.held_back);
+        let held_back = source + target;
+        let is_much = held_back >= CAPPED * self.held.chunks.max(self.seconds);
+        if !is_much || held_back < self.source.capped + self.target.capped {
+            return None;
+        }
+        Some(if source > target { Limit::Source } else { Limit::Target })
+    }
+
     fn refused_most(&self) -> Option<Limit> {
         match (self.source.refused, self.target.refused) {
             (0, 0) => None,
@@ -242,6 +257,8 @@ mod tests {
         held: Held,
         refused: (u64, u64),
         capped: f64,
+        /// At the target.
+        held_back: f64,
         /// Of the processors.
         busy: f64,
         grows: f64,
@@ -265,6 +282,7 @@ mod tests {
         held: AT_MOST,
         refused: (0, 0),
         capped: 0.0,
+        held_back: 0.0,
         busy: 0.3,
         grows: 0.0,
     };
@@ -312,12 +330,19 @@ mod tests {
                     };
             }
             now.source.capped += each.capped * DT;
+            now.target.held_back += each.held_back * DT;
             self.found = self.finder.look(*now);
         }
     }
 
     fn limit_of(each: Second) -> Limit {
         Scene::new().pass(4, each).limit
+    }
+
+    #[test]
+    fn a_side_whose_rate_was_learned_is_the_limit_though_it_refuses_no_more() {
+        assert_eq!(limit_of(Second { held_back: 6.0, held: LEARNED, ..USUAL }), Limit::Target);
+        assert_eq!(limit_of(Second { held_back: 2.0, capped: 5.0, ..USUAL }), Limit::Cap);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource};
+use crate::azure::{Client, Endpoint, PageBlob, Resource, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::points::Point;
 use crate::base::{self, Base};
@@ -104,7 +104,7 @@ pub async fn repair(
     let started = Instant::now();
     progress.enter(Phase::Checking);
     check(job)?;
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Target, settings.caps);
     let meter = Arc::clone(&progress.target);
     let blob = PageBlob::new(Endpoint::new(job.target.clone(), client, pace, meter))?;
     let looked = base::look(&blob).await?.into_marker(&blob, TRIED)?;

@@ -9,7 +9,9 @@ use super::units::{count, duration, percent, rate, round_size, significant};
 use super::{limits, markdown, page, spread, surface};
 
 /// The most rows of the table of cells: what is left out stands in the JSON document.
-const MOST_ROWS: usize = 200;
+const MOST_ROWS: usize = 400;
+/// The most sentences of advice: more than that is none.
+const MOST_ADVICE: usize = 10;
 /// The most courses that are drawn: one for each mode and pattern.
 const MOST_COURSES: usize = 8;
 
@@ -48,7 +50,7 @@ pub fn html(results: &Results) -> String {
 /// The same as text.
 pub fn markdown(results: &Results) -> String {
     let mut out = format!("# {}\n\n", markdown::escape(&results.verdict.sentence));
-    for advice in &results.verdict.advice {
+    for advice in advice(results) {
         out.push_str(&format!("- {}\n", markdown::escape(advice)));
     }
     out.push('\n');
@@ -71,6 +73,11 @@ pub fn markdown(results: &Results) -> String {
     out.push_str(&left_out(results, cells.len()));
     out.push('\n');
     out
+}
+
+fn advice(results: &Results) -> &[String] {
+    let advice = &results.verdict.advice;
+    &advice[..advice.len().min(MOST_ADVICE)]
 }
 
 fn best(results: &Results) -> Option<&Cell> {

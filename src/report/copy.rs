@@ -1,6 +1,7 @@
 //! The report of one real copy.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::measure::Course;
 
@@ -9,24 +10,26 @@ use super::units::{count, duration, rate, ratio, size};
 use super::{limits, markdown, page};
 
 /// What a copy did, as plain facts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CopyRun {
     /// The source, without its SAS.
     pub source: String,
-    /// What the difference was taken from, without its SAS; `None` when the whole disk was copied.
-    pub previous: Option<String>,
+    /// What of it was to be copied, such as `the whole disk`; without a SAS.
+    pub copied: String,
     /// The target, without its SAS.
     pub target: String,
     /// The point that was sealed; `None` when none was.
     pub point: Option<String>,
+    /// Why it ended before it was done.
+    pub error: Option<String>,
     /// Of snapferry.
     pub version: String,
     /// When it began.
     pub began: Timestamp,
     /// Bytes that were written, zeros and clears not included.
     pub bytes: u64,
-    /// Extents of the difference.
-    pub extents: u64,
+    /// Extents of the difference, where all are known.
+    pub extents: Option<u64>,
     /// Requests to source and target, every attempt counted.
     pub requests: u64,
     /// Requests that were made again.
@@ -37,6 +40,9 @@ pub struct CopyRun {
 
 impl CopyRun {
     fn sentence(&self) -> String {
+        if self.error.is_some() {
+            return format!("Not done: it ended after {took}.", took = duration(self.seconds));
+        }
         let speed = ratio(self.bytes as f64, self.seconds);
         let took = duration(self.seconds);
         if self.bytes == 0 {
@@ -46,25 +52,28 @@ impl CopyRun {
     }
 
     fn numbers(&self) -> Vec<(String, &'static str)> {
-        vec![
+        let mut numbers = vec![
             (size(self.bytes as f64), "written"),
             (rate(ratio(self.bytes as f64, self.seconds)), "on average"),
             (duration(self.seconds), "in all"),
-            (count(self.extents), "extents"),
-            (count(self.requests), "requests"),
-            (count(self.retries), "retries"),
-        ]
+        ];
+        if let Some(extents) = self.extents {
+            numbers.push((count(extents), "extents"));
+        }
+        numbers.push((count(self.requests), "requests"));
+        numbers.push((count(self.retries), "retries"));
+        numbers
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![("Source", self.source.clone())];
-        match &self.previous {
-            Some(previous) => facts.push(("Changes since", previous.clone())),
-            None => facts.push(("Copied", "the whole disk".to_owned())),
-        }
+        facts.push(("Copied", self.copied.clone()));
         facts.push(("Target", self.target.clone()));
         if let Some(point) = &self.point {
             facts.push(("Point", point.clone()));
+        }
+        if let Some(error) = &self.error {
+            facts.push(("Ended by", error.clone()));
         }
         facts.push(("Began", self.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()));
         facts.push(("Version", format!("snapferry {}", self.version)));
@@ -72,9 +81,20 @@ impl CopyRun {
     }
 }
 
+/// What limited it, and what to change.
+fn remarks(course: &Course) -> Vec<String> {
+    let mut remarks = vec![limits::sentence(&course.limits)];
+    if let Some(limit) = course.main_limit() {
+        let advice = limit.advice();
+        let (first, rest) = advice.split_at(1);
+        remarks.push(format!("{}{rest}.", first.to_uppercase()));
+    }
+    remarks
+}
+
 /// The page.
 pub fn html(run: &CopyRun, course: &Course) -> String {
-    let body = page::headline("snapferry · copy", &run.sentence(), &[limits::sentence(&course.limits)])
+    let body = page::headline("snapferry · copy", &run.sentence(), &remarks(course))
         + &page::tiles(&run.numbers())
         + &page::facts(&run.facts())
         + &page::section("The course of the copy", "", &course::cards("plot-", course, Detail::Fine));
@@ -83,7 +103,7 @@ pub fn html(run: &CopyRun, course: &Course) -> String {
 
 /// The same as text.
 pub fn markdown(run: &CopyRun, course: &Course) -> String {
-    let mut out = format!("# {}\n\n{}\n\n", run.sentence(), limits::sentence(&course.limits));
+    let mut out = format!("# {}\n\n{}\n\n", run.sentence(), remarks(course).join("\n\n"));
     let mut rows = Vec::new();
     for (name, value) in run.facts() {
         rows.push(vec![name.to_owned(), value]);

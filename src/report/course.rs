@@ -117,11 +117,11 @@ impl Run<'_> {
         let passed = self.largest(&[|slot| slot.bytes_in, |slot| slot.bytes_out]);
         let done = self.largest(&[|slot| slot.bytes_done]);
         // Where nothing passed this machine the service moved the bytes itself. Elsewhere clears can go at many
-        // times the speed of data, so they may leave the plot at its top and do not flatten the rest.
+        // times the speed of data: they may leave the plot at its top, so that they do not flatten the rest.
         let is_passed = passed > 0.0;
-        let largest = if is_passed { passed } else { done };
+        let largest = if is_passed { passed.max(done.min(passed * 2.0)) } else { done };
         let unit = rate_unit(largest);
-        let y = Axis::from_zero(largest, unit, 4);
+        let y = Axis::from_zero(largest, unit, 5);
         let mut plot = self.plot("throughput", "Throughput over time", 220, y);
         let mut keys = Vec::new();
         if is_passed {

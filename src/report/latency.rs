@@ -40,7 +40,7 @@ pub(super) fn card(id: &str, reads: &Latency, writes: &Latency) -> String {
     let mut plot = Plot::new(
         id.to_owned(),
         "Latency of reads and writes by percentile",
-        170,
+        218,
         Axis::named(&NAMES, MARGIN),
         Axis::logarithmic(smallest, largest, unit),
     );

@@ -5,7 +5,7 @@ use crate::measure::BlockMap;
 use super::course::Detail;
 use super::page::{self, Width};
 use super::plot::title_of;
-use super::units::{percent, ratio, size};
+use super::units::{percent, ratio, round_size, size};
 
 const TITLE: &str = "Where on the disk";
 const MOST_CELLS: usize = 4096;
@@ -53,7 +53,7 @@ pub(super) fn card(id: &str, map: &BlockMap, detail: Detail) -> String {
         runs = grid.runs(),
         hits = hits,
     );
-    let row = format!("{} a row", size(grid.cell * grid.columns as f64));
+    let row = format!("{} a row", round_size(grid.cell.saturating_mul(grid.columns as u64)));
     let keys = [("empty block", "not written"), ("data4 block", "data"), ("zero4 block", "zeros and clears")];
     page::card(Width::Whole, TITLE, &grid.caption(), &(page::key(&row, &keys) + &svg))
 }
@@ -62,7 +62,7 @@ pub(super) fn card(id: &str, map: &BlockMap, detail: Detail) -> String {
 struct Grid {
     cells: Vec<(f64, f64)>,
     /// Bytes of the disk in a cell.
-    cell: f64,
+    cell: u64,
     columns: usize,
     rows: usize,
 }
@@ -79,12 +79,17 @@ impl Grid {
         }
         // About four times as wide as high, as a page has room for.
         let columns = (4 * cells.len()).isqrt().next_power_of_two().min(MOST_COLUMNS);
-        Self { cell: map.cell as f64 * group as f64, columns, rows: cells.len().div_ceil(columns), cells }
+        Self {
+            cell: map.cell.saturating_mul(group as u64),
+            columns,
+            rows: cells.len().div_ceil(columns),
+            cells,
+        }
     }
 
     fn class(&self, index: usize) -> usize {
         let (data, zero) = self.cells[index];
-        class(self.cell, data, zero)
+        class(self.cell as f64, data, zero)
     }
 
     /// Cells of one class that follow each other in a row are one dashed line, a dash for each of them: so the largest
@@ -123,8 +128,8 @@ impl Grid {
             }
             let title = format!(
                 "{} to {}\n{} of data, {} of zeros",
-                size(self.cell * from as f64),
-                size(self.cell * to as f64),
+                size(self.cell as f64 * from as f64),
+                size(self.cell as f64 * to as f64),
                 size(data),
                 size(zero)
             );
@@ -151,7 +156,7 @@ impl Grid {
         let part = |cells: u32| percent(f64::from(cells) / self.cells.len() as f64);
         format!(
             "Each cell is {} of the disk, the stronger the more of it was written: {} in {} of the cells, and {} of zeros or clears, which fill most of {}.",
-            size(self.cell),
+            round_size(self.cell),
             size(data),
             part(with_data),
             size(zero),

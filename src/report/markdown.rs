@@ -4,12 +4,12 @@ use crate::measure::{Course, Latency};
 
 use super::limits;
 use super::slots::cut;
-use super::units::{NO_NUMBER, count, percent, rate, ratio, significant};
+use super::units::{NO_NUMBER, count, percent, rate, ratio, shortened, significant};
 
 /// A name as text: nothing in it is taken for markup, and it stays on its line.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in shortened(text).chars() {
         match character {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),

@@ -46,11 +46,25 @@ fn checksum(text: &str) -> String {
 /// The top of the page: what it is, what came of it in one sentence, and what to think of that.
 pub(super) fn headline(kind: &str, sentence: &str, remarks: &[String]) -> String {
     let mut out =
-        format!("<header>\n<p class=\"kind\">{}</p>\n<h1>{}</h1>\n", escape(kind), escape(sentence));
+        format!("<header>\n<p class=\"kind\">{}</p>\n<h1>{}</h1>\n", escape(kind), sentence_html(sentence));
     for remark in remarks {
-        out.push_str(&format!("<p class=\"remark\">{}</p>\n", escape(remark)));
+        out.push_str(&format!("<p class=\"remark\">{}</p>\n", sentence_html(remark)));
     }
     out + "</header>\n"
+}
+
+/// A sentence as HTML, in which no line ends between a number and its unit.
+fn sentence_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        let is_unit_next = rest.peek().is_some_and(|next| next.is_alphabetic() || *next == '%');
+        let is_bound = character == ' ' && before.is_ascii_digit() && is_unit_next;
+        out.push(if is_bound { '\u{a0}' } else { character });
+        before = character;
+    }
+    escape(&out)
 }
 
 /// The few numbers that a reader looks for first: each with what it is.
@@ -92,7 +106,7 @@ pub(super) enum Width {
 pub(super) fn card(width: Width, title: &str, caption: &str, content: &str) -> String {
     let class = if width == Width::Whole { "card whole" } else { "card" };
     let title = escape(title);
-    let caption = escape(caption);
+    let caption = sentence_html(caption);
     format!(
         "<figure class=\"{class}\">\n<figcaption><h3>{title}</h3>\n<p>{caption}</p></figcaption>\n{content}</figure>\n"
     )

@@ -1,6 +1,9 @@
 //! Axes: which numbers stand on them, and where.
 
-use super::units::{Unit, plain, time_unit};
+use super::units::{Unit, tick, time_unit};
+
+/// Beyond everything that is measured, and not so far that a step leads to infinity.
+const BEYOND: f64 = 1e300;
 
 /// An axis with its ticks.
 #[derive(Clone, Debug)]
@@ -15,7 +18,7 @@ pub(super) struct Axis {
 impl Axis {
     /// From 0 to a round number that is at least `largest`, labelled in `unit`.
     pub(super) fn from_zero(largest: f64, unit: Unit, most_steps: u32) -> Self {
-        let largest = if largest.is_finite() && largest > 0.0 { largest } else { unit.size };
+        let largest = if largest > 0.0 { largest.min(BEYOND) } else { unit.size };
         let step = round_step(largest / unit.size, most_steps);
         let steps = (largest / unit.size / step - 1e-9).ceil().max(1.0);
         let ticks = ticks(step, steps, unit);
@@ -52,7 +55,7 @@ impl Axis {
 
     /// From a round number below `smallest` to one above `largest`, each step the same factor.
     pub(super) fn logarithmic(smallest: f64, largest: f64, unit: Unit) -> Self {
-        let largest = if largest.is_finite() && largest > 0.0 { largest } else { unit.size };
+        let largest = if largest > 0.0 { largest.min(BEYOND) } else { unit.size };
         // More than six decades are not told apart any more.
         let least = largest / 1e6;
         let smallest = if smallest.is_finite() { smallest.clamp(least, largest) } else { least };
@@ -64,19 +67,18 @@ impl Axis {
             }
             decade += 1.0;
         }
-        let first = round.iter().rposition(|value| value * unit.size <= smallest * 1.000_001).unwrap_or(0);
-        let last = round.iter().position(|value| value * unit.size >= largest * 0.999_999);
-        let mut last = last.unwrap_or(round.len() - 1);
-        if last == first {
-            last = (first + 1).min(round.len() - 1);
-        }
-        let (low, high) = (round[first] * unit.size, round[last] * unit.size);
-        let is_long = last - first > 6;
-        let ticks = round[first..=last]
+        let low = round.iter().rposition(|value| value * unit.size <= smallest * 1.000_001).unwrap_or(0);
+        let high = round.iter().position(|value| value * unit.size >= largest * 0.999_999);
+        // An axis has two ends, also where all that it is for is one value. A decade has three values, so there are two.
+        let low = low.min(round.len() - 2);
+        let high = high.unwrap_or(round.len() - 1).max(low + 1);
+        let is_long = high - low > 6;
+        let ticks = round[low..=high]
             .iter()
             .filter(|value| !is_long || is_power_of_ten(**value))
-            .map(|value| (value * unit.size, plain(*value)))
+            .map(|value| (value * unit.size, tick(*value)))
             .collect();
+        let (low, high) = (round[low] * unit.size, round[high] * unit.size);
         Self { low, high, is_logarithmic: true, ticks }
     }
 
@@ -103,7 +105,7 @@ fn ticks(step: f64, steps: f64, unit: Unit) -> Vec<(f64, String)> {
     let mut ticks = Vec::new();
     let mut index = 0.0;
     while index <= steps {
-        ticks.push((index * step * unit.size, plain(index * step)));
+        ticks.push((index * step * unit.size, tick(index * step)));
         index += 1.0;
     }
     ticks
@@ -168,7 +170,9 @@ mod tests {
         assert_eq!(labels(&axis), ["10", "20", "50", "100", "200", "500"]);
         assert!(axis.place(10.0).abs() < 1e-9 && (axis.place(500.0) - 1.0).abs() < 1e-9);
         assert_eq!(labels(&Axis::logarithmic(1.0, 100_000.0, ONE)).len(), 6);
-        assert_eq!(labels(&Axis::logarithmic(0.3, 0.3, ONE)).len(), 2);
+        assert_eq!(labels(&Axis::logarithmic(0.3, 0.3, ONE)), ["0.2", "0.5"]);
+        assert_eq!(labels(&Axis::logarithmic(5.0, 5.0, ONE)), ["2", "5"]);
+        assert_eq!(labels(&Axis::logarithmic(2.0, 2.0, ONE)), ["2", "5"]);
     }
 
     #[test]

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_thousand_samples_keep_their_mean_in_fewer_slots() {
         let samples =
-            (1_u32..=1000).map(|index| sample(f64::from(index) / 100.0, u64::from(index) * 7, Limit::Link));
+            (1..=1000_u32).map(|index| sample(f64::from(index) / 100.0, u64::from(index) * 7, Limit::Link));
         let slots = cut(&course(samples.collect()), 160);
         // Six or seven samples each would be uneven.
         assert_eq!(slots.len(), 143);

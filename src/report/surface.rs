@@ -207,7 +207,7 @@ fn ramp(unit: &str, highest: f64, has_knee: bool) -> String {
     }
     let knee = if has_knee { r#"<span><i class="knee-key"></i>knee</span>"# } else { "" };
     format!(
-        "<div class=\"key\"><span class=\"unit\">window × chunk</span>{knee}<span class=\"tight\">0 {swatches} {}</span></div>\n",
+        "<div class=\"key\"><span class=\"unit\">window × chunk</span>{knee}<span class=\"tight\">0{swatches}{}</span></div>\n",
         escape(&if highest > 0.0 { rate(highest) } else { unit.to_owned() })
     )
 }

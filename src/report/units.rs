@@ -1,6 +1,8 @@
 //! Numbers and names as people read them. Every number on a page comes through here, so that none that is not finite
 //! is ever shown, and every name comes through [`escape`], so that none is ever taken for markup.
 
+use std::borrow::Cow;
+
 /// What stands where a number cannot be told.
 pub(super) const NO_NUMBER: &str = "–";
 
@@ -87,6 +89,20 @@ pub(super) fn plain(value: f64) -> String {
     let decimals = if value.abs() >= 1.0 || value == 0.0 { 3 } else { 6 };
     let text = format!("{value:.decimals$}");
     grouped(text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A number beside an axis, where there is room for five letters: `2,000`, `20 k`, `1.5 M`.
+pub(super) fn tick(value: f64) -> String {
+    let size = value.abs();
+    if size < 1e4 || !value.is_finite() {
+        plain(value)
+    } else if size < 1e6 {
+        format!("{} k", plain(value / 1e3))
+    } else if size < 1e9 {
+        format!("{} M", plain(value / 1e6))
+    } else {
+        format!("{value:.0e}")
+    }
 }
 
 /// Commas between thousands.
@@ -196,10 +212,19 @@ pub(super) fn coordinate(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// A text as HTML shows it, in an element or in an attribute's quotes.
+/// A text that is not longer than anything that a person reads on a page; somebody's name may be a megabyte.
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 500;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// A text as HTML shows it, in an element or in an attribute's quotes, and [`shortened`].
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in shortened(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -226,6 +251,10 @@ mod tests {
         assert_eq!(significant(1_234_567.0), "1,234,567");
         assert_eq!(significant(-1234.0), "-1,234");
         assert_eq!(significant(f64::NAN), NO_NUMBER);
+        assert_eq!(tick(2000.0), "2,000");
+        assert_eq!(tick(20_000.0), "20 k");
+        assert_eq!(tick(1_500_000.0), "1.5 M");
+        assert_eq!(tick(2e10), "2e10");
         assert_eq!(plain(0.05), "0.05");
         assert_eq!(plain(100.0), "100");
         assert_eq!(plain(f64::INFINITY), NO_NUMBER);
@@ -235,7 +264,7 @@ mod tests {
         assert_eq!(coordinate(f64::INFINITY), "0");
         assert_eq!(coordinate(1e300), "1000000");
         assert_eq!(coordinate(-0.01), "0");
-        assert_eq!(ratio(0.0, 0.0), 0.0);
+        assert_eq!(significant(ratio(0.0, 0.0)), "0");
         assert!(significant(1e300).len() < 12);
     }
 
@@ -257,6 +286,13 @@ mod tests {
         assert_eq!(milliseconds(1200.0), "1.20 s");
         assert_eq!(percent(0.0004), "< 0.1 %");
         assert_eq!(percent(0.125), "13 %");
+    }
+
+    #[test]
+    fn a_name_is_never_long() {
+        let long = "é".repeat(5000);
+        assert_eq!(escape(&long), "é".repeat(500) + "…");
+        assert_eq!(escape(&long[..1000]), "é".repeat(500));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
 use super::point::{Found, Which, find};
-use crate::azure::{Client, Endpoint, Pace, PageBlob, Resource, Role};
+use crate::azure::{Client, Endpoint, PageBlob, Resource, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::{self, Look, points};
 use crate::chain::survey::{Snapshot, survey_points};
@@ -89,7 +89,7 @@ pub(super) fn connect_source(
         "restore a point",
         "what is restored is held against the record of the point, so that it must pass this machine",
     )?;
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Source, settings.caps);
     let from = from.in_role(Role::Source);
     Ok(PageBlob::new(Endpoint::new(from, client, pace, Arc::clone(&progress.source)))?)
 }

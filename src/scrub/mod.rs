@@ -27,7 +27,7 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::{Client, Endpoint, Metadata, Pace, PageBlob};
+use crate::azure::{Client, Endpoint, Metadata, PageBlob, Role};
 use crate::base::marker::{Marker, State};
 use crate::base::points::cannot_list;
 use crate::chain::survey::sends_crc;
@@ -64,7 +64,7 @@ pub async fn scrub(
 ) -> Result<ScrubReport> {
     let started = Instant::now();
     progress.enter(Phase::Checking);
-    let pace = std::sync::Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Target, settings.caps);
     let meter = std::sync::Arc::clone(&progress.target);
     let anchor = PageBlob::new(Endpoint::new(job.container.blob(STATE_NAME)?, client, pace, meter))?;
     let Some(kept) = anchor.beside(STATE_NAME)? else {

@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::azure::{Client, Endpoint, Metadata, Pace, PageBlob, Resource};
+use crate::azure::{Client, Endpoint, Metadata, PageBlob, Resource, Role};
 use crate::base;
 use crate::base::marker::Marker;
 use crate::chain::survey::sends_crc;
@@ -115,7 +115,7 @@ impl Verification<'_> {
     async fn run(&self) -> Result<VerifyReport> {
         let started = Instant::now();
         self.progress.enter(Phase::Checking);
-        let pace = Arc::new(Pace::new(self.settings.caps));
+        let pace = self.client.pace(Role::Target, self.settings.caps);
         let meter = Arc::clone(&self.progress.target);
         let base = PageBlob::new(Endpoint::new(self.job.target.clone(), self.client, pace, meter))?;
         let (found, digest) = find(&base, &self.job.which).await?;
@@ -345,7 +345,7 @@ pub(crate) async fn reach_source(
         let why = format!("the source is {id}, and {} was copied", marker.step.to);
         return Err(Error::new(kind, "compare with the source", why).on(source).next(next));
     }
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Source, settings.caps);
     let meter = Arc::clone(&progress.source);
     let blob = PageBlob::new(Endpoint::new(source.clone(), client, pace, meter))?;
     let survey = survey(blob, None, settings.across_hosts).await?;

@@ -38,6 +38,7 @@ pub enum Judge {
     Mke2fs,
     Debugfs,
     E2fsck,
+    Chromium,
     /// Not required by any test, so `./tools/test` does not know it: taken where it is there.
     Resize2fs,
 }
@@ -51,6 +52,7 @@ impl Judge {
             Self::Mke2fs => "mke2fs",
             Self::Debugfs => "debugfs",
             Self::E2fsck => "e2fsck",
+            Self::Chromium => "chromium",
             Self::Resize2fs => "resize2fs",
         }
     }
@@ -75,7 +77,7 @@ impl Judge {
     pub fn is_here(self) -> bool {
         let Some(program) = self.program() else { return false };
         let arguments: &[&str] = match self {
-            Self::Azurite | Self::QemuImg => &["--version"],
+            Self::Azurite | Self::QemuImg | Self::Chromium => &["--version"],
             Self::AzureMgmt => &["-c", "import azure.mgmt.compute"],
             Self::Mke2fs | Self::Debugfs | Self::E2fsck => &["-V"],
             // It has no flag that only shows its version.

@@ -9,16 +9,17 @@ use snapferry::report::CopyRun;
 const MIB: f64 = 1_048_576.0;
 const GIB: u64 = 1 << 30;
 
-pub fn copy_run() -> CopyRun {
+pub(crate) fn copy_run() -> CopyRun {
     CopyRun {
         source: "https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-02T00:00:00.0000000Z".into(),
-        previous: Some("https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-01T00:00:00.0000000Z".into()),
+        copied: "changes since https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-01T00:00:00.0000000Z".into(),
         target: "https://backups.blob.core.windows.net/disks/web-1".into(),
         point: Some("2026-02-02T00:04:11.0293847Z".into()),
+        error: None,
         version: "0.1.0".into(),
         began: "2026-02-02T00:00:38Z".parse().unwrap(),
         bytes: course().samples.last().unwrap().bytes_out,
-        extents: 48_211,
+        extents: Some(48_211),
         requests: 8_576,
         retries: 40,
         seconds: 212.4,
@@ -27,7 +28,7 @@ pub fn copy_run() -> CopyRun {
 
 /// 212 seconds at a page blob's limit: the window opens, the target refuses some, is slowed to a third for 40 seconds,
 /// and the page list is late towards the end.
-pub fn course() -> Course {
+pub(crate) fn course() -> Course {
     let mut random = fastrand::Rng::with_seed(5);
     let mut samples = Vec::new();
     let mut sample = no_sample();
@@ -38,7 +39,13 @@ pub fn course() -> Course {
         let at = f64::from(index) * step;
         let is_slowed = (92.0..132.0).contains(&at);
         let is_late = at > 188.0;
-        let ceiling = if is_slowed { 20.0 } else if is_late { 34.0 } else { 60.0 };
+        let ceiling = if is_slowed {
+            20.0
+        } else if is_late {
+            34.0
+        } else {
+            60.0
+        };
         let opened: f64 = window * 2.9;
         let rate = opened.min(ceiling) * (0.94 + 0.09 * random.f64()) * MIB;
         let is_refused = opened > ceiling && !is_late && random.f64() < if is_slowed { 0.14 } else { 0.05 };
@@ -51,7 +58,11 @@ pub fn course() -> Course {
         } else {
             Limit::Target
         };
-        window = if is_refused { (window * 0.72_f64).max(3.0) } else { window + if window < 12.0 { 0.25 } else { 0.09 } };
+        window = if is_refused {
+            (window * 0.72_f64).max(3.0)
+        } else {
+            window + if window < 12.0 { 0.25 } else { 0.09 }
+        };
         window = window.min(40.0);
         sample.at = at;
         sample.bytes_in += whole(rate * step * (0.97 + 0.06 * random.f64()));
@@ -76,21 +87,37 @@ pub fn course() -> Course {
     Course {
         seconds: 212.4,
         samples,
-        reads: Latency { count: 4_650, mean: 74.2, p50: 61.3, p90: 118.0, p99: 264.0, p999: 702.0, max: 1_834.0 },
-        writes: Latency { count: 4_650, mean: 139.4, p50: 112.0, p90: 247.0, p99: 611.0, p999: 1_320.0, max: 3_115.0 },
+        reads: Latency {
+            count: 4_650,
+            mean: 74.2,
+            p50: 61.3,
+            p90: 118.0,
+            p99: 264.0,
+            p999: 702.0,
+            max: 1_834.0,
+        },
+        writes: Latency {
+            count: 4_650,
+            mean: 139.4,
+            p50: 112.0,
+            p90: 247.0,
+            p99: 611.0,
+            p999: 1_320.0,
+            max: 3_115.0,
+        },
         map: block_map(2048, 64 * GIB),
         limits,
     }
 }
 
 /// Clusters of data, some zeros, and much that did not change.
-pub fn block_map(cells: usize, disk: u64) -> BlockMap {
+pub(crate) fn block_map(cells: usize, disk: u64) -> BlockMap {
     let mut random = fastrand::Rng::with_seed(11);
     let cell = disk / cells as u64;
     let mut map = BlockMap { cell, data: vec![0; cells], zero: vec![0; cells] };
     let mut at = 0;
     while at < cells {
-        let length = random.usize(1..1 + cells / 24);
+        let length = random.usize(1..=cells / 24 + 1);
         let kind = random.u8(0..10);
         for index in at..(at + length).min(cells) {
             let part = random.f64();
@@ -108,7 +135,7 @@ pub fn block_map(cells: usize, disk: u64) -> BlockMap {
 }
 
 /// Every mode, pattern, window and chunk size given, as a model of the service would have it.
-pub fn bench(windows: &[u64], chunks: &[u64]) -> Results {
+pub(crate) fn bench(windows: &[u64], chunks: &[u64]) -> Results {
     let mut cells = Vec::new();
     let mut knees = Vec::new();
     for pattern in Pattern::ALL {
@@ -157,7 +184,8 @@ pub fn bench(windows: &[u64], chunks: &[u64]) -> Results {
 }
 
 fn cell(setting: Setting) -> Cell {
-    let mut random = fastrand::Rng::with_seed(setting.window * 31 + setting.chunk + setting.pattern as u64 * 7);
+    let mut random =
+        fastrand::Rng::with_seed(setting.window * 31 + setting.chunk + setting.pattern as u64 * 7);
     let is_stream = setting.mode == Mode::Stream;
     let (size, ceiling) = match setting.pattern {
         Pattern::Dense => (setting.chunk as f64, 60.0 * MIB),
@@ -167,7 +195,8 @@ fn cell(setting: Setting) -> Cell {
     };
     let seconds = 0.08 * if is_stream { 2.0 } else { 1.2 } + size / (14.0 * MIB);
     let wanted = setting.window as f64 * size / seconds;
-    let reached = if wanted > ceiling { ceiling * (0.985 - 0.0006 * setting.window as f64) } else { wanted * 0.97 };
+    let reached =
+        if wanted > ceiling { ceiling * (0.985 - 0.0006 * setting.window as f64) } else { wanted * 0.97 };
     let mut repeats = Vec::new();
     for _ in 0..5 {
         let rate = reached * (0.97 + 0.05 * random.f64());
@@ -229,13 +258,21 @@ fn short_course(rate: f64) -> Course {
         seconds: 20.0,
         samples,
         reads: Latency { count: 300, mean: 80.0, p50: 71.0, p90: 130.0, p99: 210.0, p999: 340.0, max: 390.0 },
-        writes: Latency { count: 300, mean: 120.0, p50: 99.0, p90: 230.0, p99: 410.0, p999: 640.0, max: 690.0 },
+        writes: Latency {
+            count: 300,
+            mean: 120.0,
+            p50: 99.0,
+            p90: 230.0,
+            p99: 410.0,
+            p999: 640.0,
+            max: 690.0,
+        },
         map: block_map(512, GIB),
         limits: vec![Share { limit: Limit::Target, part: 0.89 }, Share { limit: Limit::Unknown, part: 0.11 }],
     }
 }
 
-pub fn no_sample() -> Sample {
+pub(crate) fn no_sample() -> Sample {
     Sample {
         at: 0.0,
         bytes_in: 0,

@@ -35,7 +35,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::azure::arm::ManagedDisk;
-use crate::azure::{Arm, ArmId, Client, Endpoint, Pace, PageBlob};
+use crate::azure::{Arm, ArmId, Client, Endpoint, PageBlob, Role};
 use crate::error::{Error, ErrorKind, Remedy, Result};
 use crate::managed::posix;
 use crate::progress::{Phase, Progress};
@@ -145,7 +145,7 @@ async fn look_at_point(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Image> {
-    let pace = Arc::new(Pace::new(settings.caps));
+    let pace = client.pace(Role::Source, settings.caps);
     let base = PageBlob::new(Endpoint::new(job.base.clone(), client, pace, Arc::clone(&progress.source)))?;
     fit::image(point::find(&base, &job.point).await?).await
 }

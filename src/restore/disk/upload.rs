@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{FAREWELL, Made, OnFailure, TRIED, Work, Worth, access, interrupted};
 use crate::azure::crc64::Crc64;
 use crate::azure::failure::{CallError, CallResult, Class};
-use crate::azure::{Against, Endpoint, Pace, PageBlob};
+use crate::azure::{Against, Endpoint, PageBlob, Role};
 use crate::base::lease::Loss;
 use crate::copy::chunk::{Route, Sink, Source};
 use crate::copy::frontier::{Checkpoint, Written};
@@ -77,7 +77,7 @@ impl Work<'_> {
             self.target.make_for_upload().await?;
         }
         let resource = access::to_write(self.target.arm, &job.disk, job.sas_duration, job.plain).await?;
-        let pace = Arc::new(Pace::new(self.settings.caps));
+        let pace = self.client.pace(Role::Target, self.settings.caps);
         let endpoint = Endpoint::new(resource, self.client, pace, Arc::clone(&self.progress.target));
         let blob = PageBlob::new(endpoint)?;
         let takes_crc = self.takes_crc(&blob).await?;
