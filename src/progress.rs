@@ -50,6 +50,8 @@ struct Live {
     bytes: AtomicU64,
     /// Bytes of chunks that are written; other than `bytes` it never begins anew.
     written: AtomicU64,
+    /// Of those, bytes that the page list named.
+    changed: AtomicU64,
     in_flight: AtomicU64,
     /// In thousandths of a chunk.
     limit: AtomicU64,
@@ -143,7 +145,9 @@ impl Progress {
         }
     }
 
-    pub(crate) fn wrote(&self, written: &Written) {
+    /// A chunk is written, of which the page list named `changed` bytes.
+    pub(crate) fn wrote(&self, written: &Written, changed: u64) {
+        self.live.changed.fetch_add(changed, Relaxed);
         self.live.bytes.fetch_add(written.range.len(), Relaxed);
         self.live.written.fetch_add(written.range.len(), Relaxed);
         lock(&self.live.map).mark(written.range, written.counts.bytes_sent);
@@ -165,6 +169,11 @@ impl Progress {
     pub(crate) fn window(&self) -> (u64, u64, f64) {
         let limit = self.live.limit.load(Relaxed) as f64 / THOUSAND as f64;
         (self.live.written.load(Relaxed), self.live.in_flight.load(Relaxed), limit)
+    }
+
+    /// Bytes of chunks that are written and that the page list named: what a copy is for, however much is read along.
+    pub(crate) fn changed(&self) -> u64 {
+        self.live.changed.load(Relaxed)
     }
 
     pub(crate) fn held(&self) -> Held {

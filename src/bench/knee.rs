@@ -58,6 +58,7 @@ pub(super) mod tests {
             refused: 0.0,
             cpu_per_gib: 0.5,
             peak_memory: None,
+            machine_busy: None,
             limits: vec![Share { limit, part: 0.9 }, Share { limit: Limit::Unknown, part: 0.1 }],
             course: None,
         }

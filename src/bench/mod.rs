@@ -21,7 +21,7 @@ pub mod compare;
 pub mod estimate;
 pub mod ground;
 pub mod knee;
-mod memory;
+mod machine;
 pub mod profile;
 pub mod result;
 pub mod run;

@@ -4,7 +4,7 @@
 //! *cell* is one setting, measured: some repeats, what they say together, and what limited them. A *knee* is the
 //! smallest setting beyond which more in flight gains nothing worth having; the *verdict* is what a person is to do.
 //!
-//! All rates are bytes of the plan that were written per second of wall-clock time, whichever way they took, so that
+//! All rates are bytes that changed and were written per second of wall-clock time, whichever way they took, so that
 //! modes can be held against each other. All numbers are finite: JSON knows no other, and what is not is refused here.
 //! Names of blobs come without their query: no SAS ever stands in this document.
 
@@ -132,6 +132,9 @@ pub struct Cell {
     /// The most memory that this process held, in bytes, of all repeats; `None` where the system does not tell.
     #[serde(default)]
     pub peak_memory: Option<u64>,
+    /// The part of all processors of the machine that was busy, with whatever; `None` where the system does not tell.
+    #[serde(default)]
+    pub machine_busy: Option<f64>,
     /// What limited it, most of the time first; the parts are at most 1 together.
     pub limits: Vec<Share>,
     /// The course of the repeat whose rate is in the middle. Kept for the knees and left out elsewhere: a course can
@@ -145,7 +148,8 @@ pub struct Cell {
 pub struct Repeat {
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Bytes of the plan that were written, zeros and clears included.
+    /// Bytes that the page list named and that were written, zeros and clears included; gaps that were joined are not in
+    /// it, or settings that copy more of what did not change would look faster.
     pub bytes: u64,
     /// Bytes per second.
     pub rate: f64,
@@ -311,6 +315,7 @@ mod tests {
                 refused: 0.0,
                 cpu_per_gib: 0.6,
                 peak_memory: Some(50 << 20),
+                machine_busy: Some(0.9),
                 limits: vec![Share { limit: Limit::Cpu, part: 1.0 }],
                 course: None,
             }],

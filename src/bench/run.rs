@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::ground::Ground;
-use super::memory;
+use super::machine::{self, Processors};
 use super::result::{Mode, Pattern, Repeat, Setting};
 use crate::azure::{Client, Resource};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +54,7 @@ pub(super) struct Measured {
     /// Processor seconds for each GiB.
     pub(super) cpu_per_gib: f64,
     pub(super) peak_memory: Option<u64>,
+    pub(super) machine_busy: Option<f64>,
 }
 
 /// Settings of a copy that are those of a cell.
@@ -94,7 +95,8 @@ pub(super) async fn run(
     }
     let step =
         Step { source: subject.source.clone(), previous: subject.previous.clone(), target, origin: None };
-    let counts_memory = memory::count_anew();
+    let counts_memory = machine::count_anew();
+    let processors = Processors::look();
     let progress = Progress::default();
     let observer = observe(&progress, SAMPLE_EVERY);
     let enough = cancel.child_token();
@@ -130,7 +132,8 @@ pub(super) async fn run(
         requests: read.source.requests + read.target.requests,
         refused: read.source.refused + read.target.refused,
         cpu_per_gib: cpu / (bytes as f64 / GIB),
-        peak_memory: counts_memory.then(memory::most).flatten(),
+        machine_busy: processors.and_then(|before| Processors::look()?.busy_since(before)),
+        peak_memory: counts_memory.then(machine::most).flatten(),
         course,
     })
 }
@@ -175,7 +178,7 @@ impl Watch {
 
     fn end(&mut self, progress: &Progress, now: Instant) {
         self.ended = Some(now);
-        self.bytes = progress.window().0;
+        self.bytes = progress.changed();
     }
 }
 

@@ -235,6 +235,7 @@ impl Gathered {
             refused: refused as f64 / requests.max(1) as f64,
             cpu_per_gib: runs.iter().map(|run| run.cpu_per_gib).sum::<f64>() / count,
             peak_memory: runs.iter().filter_map(|run| run.peak_memory).max(),
+            machine_busy: mean(runs.iter().filter_map(|run| run.machine_busy)),
             limits: limits(&runs),
             course: None,
         };
@@ -244,6 +245,11 @@ impl Gathered {
         let course = runs.into_iter().nth(middle).map(|run| run.course);
         Cell { course, ..cell }
     }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 /// For which part of the time of all runs each was the limit, the longest first.

@@ -8,6 +8,12 @@ const MOST_LIKE_A_DISK: [Pattern; 5] =
     [Pattern::Own, Pattern::Mixed, Pattern::Dense, Pattern::Scattered, Pattern::Zeros];
 /// A part of the time that is worth naming.
 const WORTH_NAMING: f64 = 0.15;
+/// From this part of the time of all processors on, they are busy.
+const BUSY: f64 = 0.85;
+/// Requests that take longer by this part have become slower.
+const LONGER: f64 = 0.5;
+/// What became slower on one side is that side's doing from this part on.
+const MAINLY: f64 = 0.7;
 const MIB: f64 = 1_048_576.0;
 
 /// What cells and knees come to.
@@ -53,12 +59,38 @@ fn best<'a>(cells: &'a [Cell], knees: &[Knee]) -> Option<&'a Cell> {
 }
 
 /// What limits behind the knee. In front of it the window does, which is no news: looked at is the widest window with the
-/// same chunks.
+/// same chunks. A run that is short may not have noticed itself: then it is told by what a wider window came to.
 fn limit_behind(cells: &[Cell], best: &Cell) -> Limit {
     let is_alike = |cell: &&Cell| Setting { window: best.setting.window, ..cell.setting } == best.setting;
     let widest = cells.iter().filter(is_alike).max_by_key(|cell| cell.setting.window).unwrap_or(best);
-    let known = main_limit(widest);
-    if known == Limit::Unknown { main_limit(best) } else { known }
+    match main_limit(widest) {
+        found @ (Limit::Window | Limit::Unknown | Limit::Link) => {
+            if widest.machine_busy.is_some_and(|busy| busy >= BUSY) {
+                return Limit::Cpu;
+            }
+            let slower = what_became_slower(best, widest);
+            let known = if slower == Limit::Unknown { found } else { slower };
+            if known == Limit::Unknown { main_limit(best) } else { known }
+        }
+        found => found,
+    }
+}
+
+/// More chunks in flight moved no more: where did they wait?
+fn what_became_slower(narrow: &Cell, wide: &Cell) -> Limit {
+    if wide.setting.window <= narrow.setting.window {
+        return Limit::Unknown;
+    }
+    let reads = (wide.reads.mean - narrow.reads.mean).max(0.0);
+    let writes = (wide.writes.mean - narrow.writes.mean).max(0.0);
+    if reads + writes < LONGER * (narrow.reads.mean + narrow.writes.mean) || reads + writes <= 0.0 {
+        return Limit::Unknown;
+    }
+    match reads / (reads + writes) {
+        part if part >= MAINLY => Limit::Source,
+        part if part <= 1.0 - MAINLY => Limit::Target,
+        _ => Limit::Link,
+    }
 }
 
 fn main_limit(cell: &Cell) -> Limit {

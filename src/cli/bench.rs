@@ -15,6 +15,7 @@ use super::bench_text;
 use super::options::AccessArgs;
 use super::output::{self, Output};
 use super::progress::{Look, Shown, watch};
+use super::report::Form;
 use super::settings::{self, parse_percent, parse_size};
 use super::whole_file::WholeFile;
 use crate::azure::reply::scrub;
@@ -216,22 +217,20 @@ async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> 
     let shown = Shown { wanted: output.progress, lines: None };
     let Done { results, left } = watch(|| lock(&told).look(), shown, work).await;
     let left = left.map(|left| left.into_error(&ground));
-    let results = match (results, left) {
+    match (results, left) {
         (Ok(results), left) => {
-            files.write(&results)?;
+            let written = files.write(&results);
             output.verdict(&results, &bench_text::results(&results), left)?;
-            return Ok(());
+            written
         }
-        (Err(error), Some(left)) => {
-            output::say_error(&left);
-            if let Some(next) = left.advice() {
-                output::say(&format!("  next:  {next}"));
+        (Err(error), left) => {
+            if let Some(left) = left {
+                output::say_error(&left);
+                left.advice().into_iter().for_each(|next| output::say(&format!("  next:  {next}")));
             }
             Err(error)
         }
-        (Err(error), None) => Err(error),
-    };
-    results
+    }
 }
 
 /// Whether emulated regions are meant.
@@ -457,7 +456,7 @@ impl Told {
 
 /// Where results go besides standard output.
 struct Files {
-    reports: Vec<WholeFile>,
+    reports: Vec<(Form, WholeFile)>,
     profile: Option<WholeFile>,
 }
 
@@ -465,25 +464,18 @@ impl Files {
     fn of(args: &SweepArgs) -> Result<Self> {
         let mut reports = Vec::new();
         for path in &args.report {
-            let file = WholeFile::at(path, "--report")?;
-            if !matches!(file.extension(), "html" | "md" | "json") {
-                let why = "its name ends in neither .html, .md nor .json";
-                return Err(Error::new(ErrorKind::Usage, "use --report", why)
-                    .on(scrub(&path.display().to_string()))
-                    .next("such as --report bench.html"));
-            }
-            reports.push(file);
+            reports.push((Form::of(path)?, WholeFile::at(path, "--report", "report")?));
         }
-        let profile = args.profile.as_deref().map(|path| WholeFile::at(path, "--profile")).transpose()?;
-        Ok(Self { reports, profile })
+        let profile = args.profile.as_deref().map(|path| WholeFile::at(path, "--profile", "profile"));
+        Ok(Self { reports, profile: profile.transpose()? })
     }
 
     fn write(&self, results: &Results) -> Result<()> {
-        for file in &self.reports {
-            file.write(&match file.extension() {
-                "html" => report::bench::html(results),
-                "md" => report::bench::markdown(results),
-                _ => results.to_json()? + "\n",
+        for (form, file) in &self.reports {
+            file.write(&match form {
+                Form::Html => report::bench::html(results),
+                Form::Markdown => report::bench::markdown(results),
+                Form::Json => results.to_json()? + "\n",
             })?;
         }
         match (&self.profile, Profile::of(results)) {

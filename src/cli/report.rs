@@ -1,14 +1,13 @@
 //! `--report FILE`: the course of a copy as a page, as Markdown or as JSON, written when it is over, also when it failed
 //! after it began.
 
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::output;
+use super::whole_file::WholeFile;
 use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::{Course, Limit};
@@ -17,16 +16,34 @@ use crate::step::Report;
 
 /// Where a report goes.
 pub(super) struct ReportFile {
-    path: PathBuf,
+    file: WholeFile,
     form: Form,
     began: Timestamp,
 }
 
+/// The form of a report.
 #[derive(Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     Html,
     Markdown,
     Json,
+}
+
+impl Form {
+    /// As the name of its file tells.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("html" | "htm") => Ok(Self::Html),
+            Some("md") => Ok(Self::Markdown),
+            Some("json") => Ok(Self::Json),
+            _ => {
+                let why = "its name ends in none of .html, .md and .json, which tell the form";
+                Err(Error::new(ErrorKind::Usage, "use --report", why)
+                    .on(scrub(&path.display().to_string()))
+                    .next("such as --report copy.html"))
+            }
+        }
+    }
 }
 
 /// What a copy came to, over all of its steps and as far as it came.
@@ -79,26 +96,9 @@ impl ReportFile {
     /// # Errors
     /// [`ErrorKind::Output`] when nothing can be written there.
     pub(super) fn at(path: &Path) -> Result<Self> {
-        let form = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("html" | "htm") => Form::Html,
-            Some("md") => Form::Markdown,
-            Some("json") => Form::Json,
-            _ => {
-                let why = "its name ends in none of .html, .md and .json, which tell the form";
-                return Err(Error::new(ErrorKind::Usage, "use --report", why)
-                    .on(scrub(&path.display().to_string()))
-                    .next("such as --report copy.html"));
-            }
-        };
-        let file = Self { path: path.to_owned(), form, began: Timestamp::now() };
-        if file.path.is_dir() {
-            return Err(file.unwritable(&"it is a folder"));
-        }
-        let trial = file.beside();
-        std::fs::File::create_new(&trial)
-            .and_then(|_| std::fs::remove_file(&trial))
-            .map_err(|error| file.unwritable(&error))?;
-        Ok(file)
+        let form = Form::of(path)?;
+        let file = WholeFile::at(path, "--report", "report")?;
+        Ok(Self { file, form, began: Timestamp::now() })
     }
 
     /// Writes what became of the copy. One that failed before it began has no course to tell of.
@@ -134,37 +134,10 @@ impl ReportFile {
                 let advice = course.main_limit().map(Limit::advice);
                 let document = Document { kind: "copy-report", run: &run, advice, course };
                 let text = serde_json::to_string_pretty(&document);
-                text.map_err(|error| self.unwritable(&error))? + "\n"
+                text.map_err(|error| self.file.unwritable(&error))? + "\n"
             }
         };
-        self.replace(&text).map_err(|error| self.unwritable(&error))
-    }
-
-    /// All of it or nothing: whoever looks at the path sees the old report or the new one.
-    fn replace(&self, text: &str) -> std::io::Result<()> {
-        let new = self.beside();
-        let written = std::fs::File::create_new(&new)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&new, &self.path));
-        if written.is_err() {
-            // What is left of it is of no use to anybody.
-            let _ = std::fs::remove_file(&new);
-        }
-        written
-    }
-
-    /// A name in the same folder that nobody has.
-    fn beside(&self) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
-        self.path.with_file_name(name)
-    }
-
-    fn unwritable(&self, why: &impl ToString) -> Error {
-        Error::new(ErrorKind::Output, "write the report", why.to_string())
-            .on(scrub(&self.path.display().to_string()))
-            .next("give --report a file in a folder that can be written to")
+        self.file.write(&text)
     }
 }
 

@@ -11,16 +11,17 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct WholeFile {
     path: PathBuf,
     option: &'static str,
+    what: &'static str,
 }
 
 impl WholeFile {
-    /// A file that is going to be written to `path`, which was given as `option`. It is tried now: nobody shall wait for
-    /// an hour to learn that it cannot be.
+    /// A file that is going to be written to `path`, which was given as `option`, with `what` in it. It is tried now: nobody
+    /// shall wait for hours to learn that it cannot be.
     ///
     /// # Errors
     /// [`ErrorKind::Output`] when nothing can be written there.
-    pub(super) fn at(path: &Path, option: &'static str) -> Result<Self> {
-        let file = Self { path: path.to_owned(), option };
+    pub(super) fn at(path: &Path, option: &'static str, what: &'static str) -> Result<Self> {
+        let file = Self { path: path.to_owned(), option, what };
         if file.path.is_dir() {
             return Err(file.unwritable(&"it is a folder"));
         }
@@ -32,11 +33,6 @@ impl WholeFile {
             .and_then(|_| std::fs::remove_file(&trial))
             .map_err(|error| file.unwritable(&error))?;
         Ok(file)
-    }
-
-    /// What its name ends in, such as `html`.
-    pub(super) fn extension(&self) -> &str {
-        self.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
     }
 
     /// All of it or nothing: whoever looks at the path sees the old file or the new one.
@@ -60,8 +56,8 @@ impl WholeFile {
         self.path.with_file_name(name)
     }
 
-    fn unwritable(&self, why: &impl ToString) -> Error {
-        Error::new(ErrorKind::Output, format!("write the file of {}", self.option), why.to_string())
+    pub(super) fn unwritable(&self, why: &impl ToString) -> Error {
+        Error::new(ErrorKind::Output, format!("write the {}", self.what), why.to_string())
             .on(scrub(&self.path.display().to_string()))
             .next(format!("give {} a file in a folder that can be written to", self.option))
     }

@@ -361,7 +361,7 @@ impl<'a> Run<'a> {
             let why = format!("chunk {} was not written whole", chunk.range);
             return Err(Stop::Miscounted(why));
         }
-        self.progress.wrote(&written);
+        self.progress.wrote(&written, chunk.changed);
         for passed in self.frontier.complete(number, written) {
             self.keeper.passed(&passed);
         }
