@@ -180,6 +180,56 @@ async fn no_report_of_a_copy_holds_a_signature_whether_it_was_done_or_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_benchmark_prints_or_writes_holds_a_signature() {
+    let world = World::new().await;
+    let disk = world.disk(8 * MIB);
+    disk.write(0, &noise(1, 2 * MIB)).unwrap();
+    let first = disk.snapshot();
+    disk.write(0, &noise(2, MIB)).unwrap();
+    let second = disk.snapshot();
+    let (one, two, target) = (first.grant(), second.grant(), world.target_url());
+    let urls = [one.as_str(), two.as_str(), target.as_str()];
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let bench = |more: &[&str]| {
+        let mut command = snapferry();
+        command.args(["bench", "-vvv", "--source", &two, "--previous", &one, "--target", &target]);
+        command.args([
+            "--concurrency",
+            "2",
+            "--chunk-size",
+            "1MiB",
+            "--repeats",
+            "2",
+            "--mode",
+            "stream,server",
+        ]);
+        command.args(["--report", &at("b.json"), "--report", &at("b.html"), "--report", &at("b.md")]);
+        command.args(["--profile", &at("b.toml")]).args(more).env("RUST_LOG", "trace");
+        output(command)
+    };
+    for (more, code) in
+        [(&["--dry-run"][..], 0), (&["--output", "json"], 2), (&["--yes"], 0), (&["--yes", "-ojson"], 0)]
+    {
+        let run = bench(more).await;
+        let shown = text(&run.stdout) + &text(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{shown}");
+        assert_clean("the output of a benchmark", &shown, &urls);
+    }
+    for name in ["b.json", "b.html", "b.md", "b.toml"] {
+        let file = std::fs::read_to_string(at(name)).unwrap();
+        assert!(file.len() > 100);
+        assert_clean(name, &file, &urls);
+        assert!(name != "b.toml" || !file.contains("http"), "{file}");
+    }
+    world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::DeleteBlob).always());
+    let run = bench(&["--yes"]).await;
+    let shown = text(&run.stdout) + &text(&run.stderr);
+    assert_eq!(run.status.code(), Some(3), "{shown}");
+    assert_clean("what is told of what is left", &shown, &urls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_refuses_is_reported_without_the_url() {
     let nobody =
         "http://127.0.0.1:9/account/disks/base?sv=2021-12-02&sr=c&si=0123456789ab&sig=c2VjcmV0c2VjcmV0";

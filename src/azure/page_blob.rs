@@ -8,8 +8,8 @@ use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::{ClientOptions, Etag, RetryOptions, Transport};
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseOptions, BlobClientBreakLeaseOptions, BlobClientCreateSnapshotOptions,
-    BlobClientDeleteOptions, BlobClientSetMetadataOptions, BlobContainerClientListBlobsOptions,
-    BlobItem, DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions,
+    BlobClientDeleteOptions, BlobClientSetMetadataOptions, BlobContainerClientListBlobsOptions, BlobItem,
+    DeleteSnapshotsOptionType, ListBlobsIncludeItem, PageBlobClientCreateOptions,
     PageBlobClientResizeOptions, PageBlobClientSetSequenceNumberOptions, SequenceNumberActionType,
 };
 use azure_storage_blob::{

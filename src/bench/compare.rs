@@ -252,8 +252,7 @@ mod tests {
             let new = made(&mut random, 12, 5, 0.05, 1.0);
             let compared = Comparison::of(&old, &new, 0.95);
             assert_eq!(compared.cells.len(), 12);
-            cells_wrong +=
-                u32::from(compared.cells.iter().any(|cell| cell.word != Word::NoDifferenceShown));
+            cells_wrong += u32::from(compared.cells.iter().any(|cell| cell.word != Word::NoDifferenceShown));
             overall_wrong += u32::from(compared.overall.unwrap().word != Word::NoDifferenceShown);
         }
         assert!(cells_wrong <= 20 && overall_wrong <= 28, "{cells_wrong} and {overall_wrong} of 400");

@@ -65,7 +65,12 @@ impl Ground {
                 .next(format!("the blobs are called {PREFIX}<run>/...")));
         }
         let resource = blob_in(destination, &format!("{PREFIX}{run}/0"))?;
-        let anchor = PageBlob::new(Endpoint::new(resource, client, Arc::new(Pace::new(Caps::default())), Arc::default()))?;
+        let anchor = PageBlob::new(Endpoint::new(
+            resource,
+            client,
+            Arc::new(Pace::new(Caps::default())),
+            Arc::default(),
+        ))?;
         Ok(Self { destination: destination.clone(), run: run.to_owned(), anchor })
     }
 
@@ -90,7 +95,7 @@ impl Ground {
 
     /// Finds out whether the container can be listed: without that, what was written could not be found again.
     pub async fn check(&self) -> Result<()> {
-        self.anchor.names_beside(&self.prefix()).await.map_err(|error| self.explain(error))?;
+        self.anchor.names_beside(&self.prefix()).await.map_err(explain)?;
         Ok(())
     }
 
@@ -118,7 +123,7 @@ impl Ground {
     ) -> std::result::Result<(), Left> {
         let names = match self.anchor.names_beside(prefix).await {
             Ok(names) => names,
-            Err(error) => return Err(Left { blobs: vec![format!("{prefix}*")], error: self.explain(error) }),
+            Err(error) => return Err(Left { blobs: vec![format!("{prefix}*")], error: explain(error) }),
         };
         let names: BTreeSet<String> = names.into_iter().filter(|name| is_ours(name)).collect();
         let (mut left, mut first) = (Vec::new(), None);
@@ -146,18 +151,8 @@ impl Ground {
         match deleted {
             // The reply to an attempt before may have been lost.
             Err(error) if error.status() == Some(404) => Ok(()),
-            Err(error) => Err(self.explain(error)),
+            Err(error) => Err(explain(error)),
             Ok(()) => Ok(()),
-        }
-    }
-
-    fn explain(&self, error: CallError) -> Error {
-        let error = Error::from(error);
-        match error.kind() {
-            ErrorKind::PermissionMissing | ErrorKind::AccessDenied => error.next(
-                "a benchmark needs a SAS of the container, or a sign-in, that may read, write, create, list and delete (rwcdl)",
-            ),
-            _ => error,
         }
     }
 
@@ -198,6 +193,16 @@ impl Ground {
     }
 }
 
+fn explain(error: CallError) -> Error {
+    let error = Error::from(error);
+    match error.kind() {
+        ErrorKind::PermissionMissing | ErrorKind::AccessDenied => error.next(
+            "a benchmark needs a SAS of the container, or a sign-in, that may read, write, create, list and delete (rwcdl)",
+        ),
+        _ => error,
+    }
+}
+
 fn blob_in(destination: &Destination, name: &str) -> Result<Resource> {
     match destination {
         Destination::Container(_) => destination.blob(name),
@@ -219,7 +224,8 @@ impl Left {
     pub fn into_error(self, ground: &Ground) -> Error {
         let count = self.blobs.len();
         let named: Vec<&str> = self.blobs.iter().take(5).map(String::as_str).collect();
-        let more = if count > named.len() { format!(" and {} more", count - named.len()) } else { String::new() };
+        let more =
+            if count > named.len() { format!(" and {} more", count - named.len()) } else { String::new() };
         let why = format!("{}; left: {}{more}", self.error.why(), named.join(", "));
         Error::new(self.error.kind(), "delete what the benchmark wrote", why)
             .on(ground.container())

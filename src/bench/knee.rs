@@ -28,9 +28,8 @@ pub fn knees(cells: &[Cell]) -> Vec<Knee> {
 /// Of cells in order of their size.
 fn knee(cells: &[&Cell]) -> Option<Knee> {
     let best = cells.iter().max_by(|one, other| one.rate.middle.total_cmp(&other.rate.middle))?;
-    let good = |cell: &&&Cell| {
-        cell.rate.middle >= NEAR * best.rate.middle && (cell.rate.high >= best.rate.low)
-    };
+    let good =
+        |cell: &&&Cell| cell.rate.middle >= NEAR * best.rate.middle && (cell.rate.high >= best.rate.low);
     let found = cells.iter().find(good)?;
     let of_best = if best.rate.middle > 0.0 { found.rate.middle / best.rate.middle } else { 1.0 };
     Some(Knee { setting: found.setting, of_best })

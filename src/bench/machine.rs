@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn busy_is_what_is_not_idle() {
-        let at = |user, idle| Processors::parse(&format!("cpu  {user} 0 10 {idle} 5 0 0 1 0 0\ncpu0 1")).unwrap();
+        let at =
+            |user, idle| Processors::parse(&format!("cpu  {user} 0 10 {idle} 5 0 0 1 0 0\ncpu0 1")).unwrap();
         let busy = at(190, 130).busy_since(at(100, 100)).unwrap();
         assert!((busy - 0.75).abs() < 1e-9, "{busy}");
         assert_eq!(at(1, 1).busy_since(at(1, 1)), None);

@@ -108,7 +108,9 @@ impl Profile {
             } else {
                 format!(", line {}", comment(&environment.link))
             };
-            lines.push(format!("# Measured with the built-in emulator{line}: what Azure does may be another matter."));
+            lines.push(format!(
+                "# Measured with the built-in emulator{line}: what Azure does may be another matter."
+            ));
         }
         let best = found.verdict.best.and_then(|setting| found.cell(setting));
         if let Some(cell) = best {
@@ -154,8 +156,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn unusable(self, at: usize, why: &str) -> Error {
-        let before = self.text.as_bytes().get(..at).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = self.text.get(..at).unwrap_or_default().matches('\n').count() + 1;
         Error::new(ErrorKind::Usage, "read the profile", format!("line {line}: {why}"))
             .on(self.name)
             .next("snapferry bench --profile out.toml writes one")

@@ -119,7 +119,7 @@ pub struct Cell {
     pub repeats: Vec<Repeat>,
     /// What the repeats say together, in bytes per second.
     pub rate: Interval,
-    /// Ranged reads of all repeats; a count of 0 in mode `server`.
+    /// Ranged reads of all repeats; hardly any in mode `server`.
     pub reads: Latency,
     /// Page writes of all repeats.
     pub writes: Latency,

@@ -106,8 +106,8 @@ pub(super) async fn run(
     match outcome {
         Ok(_) => {}
         // It saw enough.
-        Err(error)
-            if error.kind() == ErrorKind::Interrupted && watch.is_enough && !cancel.is_cancelled() => {}
+        Err(error) if error.kind() == ErrorKind::Interrupted && watch.is_enough && !cancel.is_cancelled() => {
+        }
         Err(error) => return Err(error),
     }
     let (bytes, seconds) = (watch.bytes, watch.seconds());
@@ -188,8 +188,7 @@ async fn watched<T>(
     enough: &CancellationToken,
     work: impl Future<Output = T>,
 ) -> (T, Watch) {
-    let mut watch =
-        Watch { started: Instant::now(), begun: None, ended: None, bytes: 0, is_enough: false };
+    let mut watch = Watch { started: Instant::now(), begun: None, ended: None, bytes: 0, is_enough: false };
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut goes_on = true;

@@ -4,9 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ground::{Ground, Left};
 use super::knee::knees;
-use super::result::{
-    Cell, Environment, FORMAT, MOST_CELLS, Mode, Repeat, Results, Setting, Statistic,
-};
+use super::result::{Cell, Environment, FORMAT, MOST_CELLS, Mode, Repeat, Results, Setting, Statistic};
 use super::run::{Bound, Measured, Subject, interrupted, run};
 use super::statistics::interval;
 use super::verdict::verdict;
@@ -296,8 +294,7 @@ mod tests {
     fn sweep() -> Sweep {
         let source = "http://127.0.0.1:1/md-1/c/abcd?snapshot=2026-02-01T00:00:00.0000000Z";
         let source = Resource::parse(Role::Source, source, PlainHttp::LoopbackOnly).unwrap();
-        let subject =
-            |pattern| Subject { pattern, source: source.clone(), previous: None, is_kept: false };
+        let subject = |pattern| Subject { pattern, source: source.clone(), previous: None, is_kept: false };
         Sweep {
             windows: vec![4, 8, 16],
             chunks: vec![1 << 20, 4 << 20],

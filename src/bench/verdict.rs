@@ -34,7 +34,8 @@ pub fn verdict(cells: &[Cell], knees: &[Knee], emulated: bool) -> Verdict {
         what_limits(limit)
     );
     if emulated {
-        sentence.push_str(" That is what this machine can do with the built-in emulator, not what Azure does.");
+        sentence
+            .push_str(" That is what this machine can do with the built-in emulator, not what Azure does.");
     }
     Verdict { limit, sentence, advice: advice(cells, knees, best, limit), best: Some(setting) }
 }
@@ -44,9 +45,8 @@ pub fn verdict(cells: &[Cell], knees: &[Knee], emulated: bool) -> Verdict {
 fn best<'a>(cells: &'a [Cell], knees: &[Knee]) -> Option<&'a Cell> {
     for pattern in MOST_LIKE_A_DISK {
         let of = |mode| {
-            let knee = knees
-                .iter()
-                .find(|knee| knee.setting.pattern == pattern && knee.setting.mode == mode)?;
+            let knee =
+                knees.iter().find(|knee| knee.setting.pattern == pattern && knee.setting.mode == mode)?;
             cells.iter().find(|cell| cell.setting == knee.setting)
         };
         match (of(Mode::Stream), of(Mode::Server)) {
@@ -145,7 +145,7 @@ fn capital(text: &str) -> String {
 
 fn rate(bytes_per_second: f64) -> String {
     let mib = bytes_per_second / MIB;
-    if mib >= 100.0 { format!("{mib:.0} MiB/s") } else { format!("{mib:.3} MiB/s") }
+    if mib >= 100.0 { format!("{mib:.0} MiB/s") } else { format!("{mib:.1} MiB/s") }
 }
 
 fn size(bytes: u64) -> String {

@@ -189,11 +189,7 @@ async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> 
     let files = Files::of(args)?;
     let is_emulated = is_emulated(args)?;
     let sizes = sizes(args, is_emulated)?;
-    let place = if is_emulated {
-        super::unless(cancel, emulated(args, sizes)).await?
-    } else {
-        own(args)?
-    };
+    let place = if is_emulated { super::unless(cancel, emulated(args, sizes)).await? } else { own(args)? };
     let sweep = Sweep {
         windows: windows(args),
         chunks: chunks(args)?,
@@ -327,7 +323,9 @@ fn windows(args: &SweepArgs) -> Vec<u64> {
 
 fn chunks(args: &SweepArgs) -> Result<Vec<u64>> {
     if let Some(bad) = args.chunk_size.iter().find(|size| !is_chunk(**size)) {
-        let why = format!("{bad} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry");
+        let why = format!(
+            "{bad} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry"
+        );
         return Err(Error::new(ErrorKind::Usage, "use --chunk-size", why));
     }
     Ok(match (args.chunk_size.is_empty(), args.full) {
@@ -367,11 +365,8 @@ async fn agree(
 ) -> Result<bool> {
     let is_emulated = args.source.as_ref().is_none_or(|source| source.trim().is_empty());
     let cells = sweep.settings();
-    let forecast = if is_emulated {
-        None
-    } else {
-        Some(estimate(sweep, &ground.blob(0)?, client, prices).await?)
-    };
+    let forecast =
+        if is_emulated { None } else { Some(estimate(sweep, &ground.blob(0)?, client, prices).await?) };
     if args.dry_run {
         let document = json!({
             "kind": "bench-plan", "cells": cells, "runs": sweep.runs(), "estimate": forecast, "prices": prices,
@@ -389,7 +384,8 @@ async fn agree(
     if args.yes || (asks && is_answered_with_yes().await) {
         return Ok(true);
     }
-    let why = if asks { "it was not agreed to" } else { "it may cost money, and nobody is there to be asked" };
+    let why =
+        if asks { "it was not agreed to" } else { "it may cost money, and nobody is there to be asked" };
     Err(Error::new(ErrorKind::Usage, "begin the benchmark", why)
         .next("look at what it takes with --dry-run, then give --yes"))
 }
@@ -444,10 +440,8 @@ impl Witness for Teller {
 impl Told {
     fn look(&self) -> Look {
         let last = self.last.map_or_else(String::new, |(setting, rate)| {
-            let rate = rate.map_or_else(
-                || "warm-up".to_owned(),
-                |rate| format!("{:.1} MiB/s", rate / 1_048_576.0),
-            );
+            let rate =
+                rate.map_or_else(|| "warm-up".to_owned(), |rate| format!("{:.1} MiB/s", rate / 1_048_576.0));
             format!(", last {}: {rate}", told(setting))
         });
         Look { line: format!("run {} of {}{last}", self.number, self.of), done: self.number, of: self.of }

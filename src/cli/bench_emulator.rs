@@ -36,9 +36,12 @@ impl EmulatedRegions {
     pub(super) async fn start(patterns: &[Pattern], size: u64, link: Option<&str>) -> Result<Self> {
         let program = std::env::current_exe().map_err(|error| broken(&error))?;
         let mut command = Command::new(program);
-        command
-            .args(["emulate", "--listen", "127.0.0.1:0", "--until-stdin-ends"])
-            .args(["--account", &format!("{ACCOUNT}={CONTAINER}"), "--sink", ACCOUNT]);
+        command.args(["emulate", "--listen", "127.0.0.1:0", "--until-stdin-ends"]).args([
+            "--account",
+            &format!("{ACCOUNT}={CONTAINER}"),
+            "--sink",
+            ACCOUNT,
+        ]);
         for pattern in patterns {
             command.args(["--disk", &disk(*pattern, size)]);
         }

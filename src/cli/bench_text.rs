@@ -13,8 +13,18 @@ const MIB: f64 = 1_048_576.0;
 pub(super) fn results(results: &Results) -> String {
     let mut rows = vec![
         [
-            "", "PATTERN", "MODE", "WINDOW", "CHUNK", "MiB/s", "95% INTERVAL", "REFUSED", "CPU s/GiB",
-            "READ ms p50/p99", "WRITE ms p50/p99", "LIMIT",
+            "",
+            "PATTERN",
+            "MODE",
+            "WINDOW",
+            "CHUNK",
+            "MiB/s",
+            "95% INTERVAL",
+            "REFUSED",
+            "CPU s/GiB",
+            "READ ms p50/p99",
+            "WRITE ms p50/p99",
+            "LIMIT",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -47,7 +57,7 @@ fn row(cell: &Cell, knee: &str) -> Vec<String> {
         window.to_string(),
         size(chunk),
         mib(cell.rate.middle),
-        if cell.repeats.len() > 1 { between(&cell.rate, |rate| mib(rate)) } else { "-".to_owned() },
+        if cell.repeats.len() > 1 { between(&cell.rate, mib) } else { "-".to_owned() },
         format!("{:.1}%", cell.refused * 100.0),
         format!("{:.2}", cell.cpu_per_gib),
         latency(&cell.reads),
@@ -76,7 +86,8 @@ fn between(interval: &Interval, show: impl Fn(f64) -> String) -> String {
 pub(super) fn comparison(old: &str, new: &str, compared: &Comparison) -> String {
     let mut lines = vec![format!("{new} against {old}")];
     lines.extend(compared.warnings.iter().map(|warning| format!("warning: {warning}")));
-    let mut rows = vec![["CELL", "OLD MiB/s", "NEW MiB/s", "RATIO", "INTERVAL", ""].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["CELL", "OLD MiB/s", "NEW MiB/s", "RATIO", "INTERVAL", ""].map(str::to_owned).to_vec()];
     for cell in &compared.cells {
         rows.push(vec![
             told(cell.setting),
@@ -114,7 +125,8 @@ pub(super) fn comparison(old: &str, new: &str, compared: &Comparison) -> String 
 
 /// What is going to be run, and what that takes.
 pub(super) fn plan(cells: &[Setting], runs: u64, forecast: Option<(&Forecast, &PriceTable)>) -> String {
-    let mut lines = vec![format!("cells         {} settings, {runs} runs, in an order that --seed decides", cells.len())];
+    let mut lines =
+        vec![format!("cells         {} settings, {runs} runs, in an order that --seed decides", cells.len())];
     lines.extend(cells.iter().map(|setting| format!("              {}", told(*setting))));
     match forecast {
         Some((forecast, prices)) => lines.push(cost(forecast, prices)),
@@ -138,7 +150,11 @@ pub(super) fn cost(forecast: &Forecast, prices: &PriceTable) -> String {
 fn table(rows: &[Vec<String>], left: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut lines = Vec::new();
@@ -148,7 +164,8 @@ fn table(rows: &[Vec<String>], left: &[usize]) -> String {
             if column > 0 {
                 line.push_str("  ");
             }
-            let padded = if left.contains(&column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+            let padded =
+                if left.contains(&column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
             line.push_str(&padded);
         }
         lines.push(line.trim_end().to_owned());

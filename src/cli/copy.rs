@@ -15,11 +15,7 @@ use crate::progress::{Phase, Progress};
 use crate::replicate::replicate;
 use crate::step::{Mode, PlanReport, Report, Settings};
 
-pub(super) async fn copy(
-    mut args: Box<CopyArgs>,
-    output: Output,
-    cancel: &CancellationToken,
-) -> Result<()> {
+pub(super) async fn copy(mut args: Box<CopyArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
     let CopyArgs { profile, step, copying, .. } = &mut *args;
     profile.apply(&mut step.planning, copying, &mut step.mode)?;
     let settings = Settings {

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy::{moved_by, per_second};
 use super::forecast::{Table, outlined};
-use super::profile::ProfileArgs;
 use super::options::{ArmArgs, CopyingArgs, ModeArg, PlanningArgs, VerifyArg};
 use super::output::{self, Observed, Output, size};
+use super::profile::ProfileArgs;
 use super::progress::{self, Shown};
 use super::report::{self, ReportFile, Scope, Sums};
 use super::settings;
@@ -129,11 +129,7 @@ struct Rounds {
     output: Output,
 }
 
-pub(super) async fn sync(
-    mut args: Box<SyncArgs>,
-    output: Output,
-    cancel: &CancellationToken,
-) -> Result<()> {
+pub(super) async fn sync(mut args: Box<SyncArgs>, output: Output, cancel: &CancellationToken) -> Result<()> {
     let SyncArgs { profile, planning, copying, mode, .. } = &mut *args;
     profile.apply(planning, copying, mode)?;
     let prices = settings::prices(args.prices.as_deref())?;
