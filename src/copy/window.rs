@@ -34,9 +34,12 @@ const TURNS: f64 = 2.0;
 const ROUND: Duration = Duration::from_millis(200);
 /// A larger one must be as much faster: while it opens, and later.
 const OPENING_GAIN: f64 = 1.1;
-const GAIN: f64 = 1.03;
-/// After as many rounds, a larger window is tried.
-const TRY_AFTER: u32 = 12;
+const GAIN: f64 = 1.02;
+/// What is kept beyond the last limit that helped: chunks do not come evenly.
+const SPARE: f64 = 1.5;
+/// After as many rounds, a larger window is tried, for as many rounds.
+const TRY_AFTER: u32 = 10;
+const TRY_FOR: u32 = 4;
 const TRY: f64 = 1.25;
 /// What a chunk counts besides its bytes: a request takes as long as so many bytes, as a page blob is documented.
 const REQUEST: f64 = (60 << 20) as f64 / 500.0;
@@ -60,6 +63,12 @@ struct Round {
     full: bool,
 }
 
+impl Round {
+    fn starting(now: Instant) -> Self {
+        Self { begun: Some(now), ..Self::default() }
+    }
+}
+
 /// A limit, and how much work a second it brought.
 #[derive(Clone, Copy, Debug)]
 struct Best {
@@ -74,8 +83,8 @@ enum Growth {
     Opening,
     /// It stays, for so many rounds more.
     Resting(u32),
-    /// A larger one is tried.
-    Trying,
+    /// A larger one is tried, for so many rounds more.
+    Trying(u32),
 }
 
 /// The window and what is in it.
@@ -89,6 +98,8 @@ pub struct Window {
     round: Round,
     best: Option<Best>,
     growth: Growth,
+    /// Work, and the seconds that it took, since it was decided what becomes of the limit.
+    done: (f64, f64),
     chunks: usize,
     bytes: u64,
     seen: Signs,
@@ -111,6 +122,7 @@ impl Window {
             round: Round::default(),
             best: None,
             growth: Growth::Opening,
+            done: (0.0, 0.0),
             chunks: 0,
             bytes: 0,
             seen: Signs::default(),
@@ -148,7 +160,8 @@ impl Window {
     pub fn leave(&mut self, bytes: u64, elapsed: Duration, now: Instant) {
         self.chunks -= 1;
         self.bytes -= bytes;
-        let then = *self.round.begun.get_or_insert(now);
+        // The first chunk of all took its time, too.
+        let then = *self.round.begun.get_or_insert(now.checked_sub(elapsed).unwrap_or(now));
         self.round.chunks += 1;
         self.round.work += bytes as f64 + REQUEST;
         if elapsed > self.slow * 2 {
@@ -163,37 +176,47 @@ impl Window {
 
     /// A round is over: was this limit worth it?
     fn judge(&mut self, took: Duration, now: Instant) {
-        let rate = self.round.work / took.as_secs_f64();
-        let was_used = std::mem::take(&mut self.round).full;
-        self.round.begun = Some(now);
-        if !was_used {
+        let Round { work, full, .. } = std::mem::replace(&mut self.round, Round::starting(now));
+        if !full {
             // There was not enough to do.
             return;
         }
-        let gain = if self.growth == Growth::Opening { OPENING_GAIN } else { GAIN };
-        let is_better = self.best.is_none_or(|best| rate >= best.rate * gain);
+        self.done = (self.done.0 + work, self.done.1 + took.as_secs_f64());
+        let rate = self.done.0 / self.done.1.max(f64::MIN_POSITIVE);
+        let gains = |gain: f64| self.best.is_none_or(|best| rate >= best.rate * gain);
         match self.growth {
-            Growth::Opening | Growth::Trying if is_better => {
+            Growth::Opening if gains(OPENING_GAIN) => {
                 self.best = Some(Best { limit: self.limit, rate });
-                let larger = if self.growth == Growth::Opening { 2.0 } else { TRY };
-                self.limit = (self.limit * larger).ceil().min(self.most_chunks);
+                self.go_on(self.limit * 2.0, Growth::Opening);
             }
-            Growth::Opening | Growth::Trying => {
-                self.limit = self.best.map_or(self.limit, |best| best.limit);
-                self.growth = Growth::Resting(TRY_AFTER);
+            Growth::Opening => {
+                let helped = self.best.map_or(self.limit, |best| best.limit);
+                self.go_on(helped * SPARE, Growth::Resting(TRY_AFTER));
             }
             Growth::Resting(0) => {
                 self.best = Some(Best { limit: self.limit, rate });
-                self.limit = (self.limit * TRY).ceil().min(self.most_chunks);
-                self.growth = Growth::Trying;
+                self.go_on(self.limit * TRY, Growth::Trying(TRY_FOR));
+            }
+            Growth::Trying(0) if gains(GAIN) => self.go_on(self.limit, Growth::Resting(TRY_FOR)),
+            Growth::Trying(0) => {
+                let before = self.best.map_or(self.limit, |best| best.limit);
+                self.go_on(before, Growth::Resting(TRY_AFTER));
             }
             Growth::Resting(rounds) => self.growth = Growth::Resting(rounds - 1),
+            Growth::Trying(rounds) => self.growth = Growth::Trying(rounds - 1),
         }
+    }
+
+    fn go_on(&mut self, limit: f64, growth: Growth) {
+        self.limit = limit.ceil().min(self.most_chunks);
+        self.growth = growth;
+        self.done = (0.0, 0.0);
     }
 
     fn rest(&mut self, now: Instant) {
         self.growth = Growth::Resting(TRY_AFTER);
-        self.round = Round { begun: Some(now), ..Round::default() };
+        self.done = (0.0, 0.0);
+        self.round = Round::starting(now);
     }
 
     /// Looks at what the requests show.
@@ -295,7 +318,7 @@ mod tests {
         // 160 ms there and back, 400 chunks a second: 64 are needed.
         let mut window = Window::new(1000, u64::MAX, CALL);
         let limit = settle(&mut window, 0.16, 400.0, 30.0, Instant::now());
-        assert!((60.0..130.0).contains(&limit), "{limit}");
+        assert!((60.0..200.0).contains(&limit), "{limit}");
         // Hardly any latency: the first few are enough.
         let mut window = Window::new(1000, u64::MAX, CALL);
         let limit = settle(&mut window, 0.001, 400.0, 30.0, Instant::now());
@@ -308,7 +331,7 @@ mod tests {
         let mut window = Window::new(1000, u64::MAX, CALL);
         let before = settle(&mut window, 0.16, 50.0, 20.0, start);
         let after = settle(&mut window, 0.16, 400.0, 120.0, start + Duration::from_secs(30));
-        assert!(before <= 24.0 && after > 40.0, "{before} and {after}");
+        assert!(before <= 32.0 && after > 50.0, "{before} and {after}");
     }
 
     #[test]
