@@ -1,8 +1,7 @@
 //! How many chunks may be in flight: as many as the service and the link take, within a budget of memory.
 //!
-//! It begins with a few, and is tried with twice as many again and again, for as long as that makes the copy faster: chunks
-//! that only wait for each other cost memory, and out of the processor's caches they cost time. From then on it tries a
-//! few more every few seconds, and keeps them if they help. Three things speak against growing at all:
+//! It begins with a few and grows by one with each chunk that arrives, until something speaks against it; then
+//! by one for each window's worth. Three things speak against it:
 //!
 //! - Chunks that take long: on a slow link all of them share it, and a window that is too wide would time out as a whole.
 //! - Requests that were not complete in their time. They shrink it to two thirds, once for all of one moment.
@@ -29,17 +28,6 @@ const WAITS: f64 = 0.25;
 /// …nor stays as it is when they wait for more than this.
 const WAITS_MUCH: f64 = 0.5;
 const EASE: f64 = 0.9;
-/// A window is judged when it was used up as often as this, and for as long as this.
-const TURNS: f64 = 2.0;
-const ROUND: Duration = Duration::from_millis(200);
-/// A larger one must be as much faster: while it opens, and later.
-const OPENING_GAIN: f64 = 1.1;
-const GAIN: f64 = 1.03;
-/// After as many rounds, a larger window is tried.
-const TRY_AFTER: u32 = 12;
-const TRY: f64 = 1.25;
-/// What a chunk counts besides its bytes: a request takes as long as so many bytes, as a page blob is documented.
-const REQUEST: f64 = (60 << 20) as f64 / 500.0;
 
 /// What was seen of the requests of a run, added up since its beginning.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,34 +38,6 @@ pub struct Signs {
     pub held_back: f64,
 }
 
-/// What was done since the limit was last looked at.
-#[derive(Debug, Default)]
-struct Round {
-    begun: Option<Instant>,
-    chunks: u64,
-    work: f64,
-    /// Whether the window was full.
-    full: bool,
-}
-
-/// A limit, and how much work a second it brought.
-#[derive(Clone, Copy, Debug)]
-struct Best {
-    limit: f64,
-    rate: f64,
-}
-
-/// What becomes of the limit next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Growth {
-    /// It is doubled while that helps.
-    Opening,
-    /// It stays, for so many rounds more.
-    Resting(u32),
-    /// A larger one is tried.
-    Trying,
-}
-
 /// The window and what is in it.
 #[derive(Debug)]
 pub struct Window {
@@ -86,9 +46,8 @@ pub struct Window {
     /// A chunk that takes longer is in danger of its time-out.
     slow: Duration,
     limit: f64,
-    round: Round,
-    best: Option<Best>,
-    growth: Growth,
+    /// Whether nothing spoke against growing yet.
+    opening: bool,
     chunks: usize,
     bytes: u64,
     seen: Signs,
@@ -108,9 +67,7 @@ impl Window {
             most_bytes: bytes,
             slow: (call / 4).min(SLOW),
             limit: most_chunks.min(FIRST),
-            round: Round::default(),
-            best: None,
-            growth: Growth::Opening,
+            opening: true,
             chunks: 0,
             bytes: 0,
             seen: Signs::default(),
@@ -141,59 +98,18 @@ impl Window {
     pub fn enter(&mut self, bytes: u64) {
         self.chunks += 1;
         self.bytes += bytes;
-        self.round.full |= self.chunks as f64 >= self.limit.floor() || self.bytes + bytes > self.most_bytes;
     }
 
     /// A chunk is done that took `elapsed`.
     pub fn leave(&mut self, bytes: u64, elapsed: Duration, now: Instant) {
         self.chunks -= 1;
         self.bytes -= bytes;
-        let then = *self.round.begun.get_or_insert(now);
-        self.round.chunks += 1;
-        self.round.work += bytes as f64 + REQUEST;
         if elapsed > self.slow * 2 {
             self.shrink(now);
-        } else if elapsed > self.slow || self.waits > WAITS {
-            // No time to grow.
-            self.rest(now);
-        } else if self.round.chunks as f64 >= TURNS * self.limit && now - then >= ROUND {
-            self.judge(now - then, now);
+        } else if elapsed <= self.slow && self.waits <= WAITS {
+            let step = if self.opening { 1.0 } else { 1.0 / self.limit };
+            self.limit = (self.limit + step).min(self.most_chunks);
         }
-    }
-
-    /// A round is over: was this limit worth it?
-    fn judge(&mut self, took: Duration, now: Instant) {
-        let rate = self.round.work / took.as_secs_f64();
-        let was_used = std::mem::take(&mut self.round).full;
-        self.round.begun = Some(now);
-        if !was_used {
-            // There was not enough to do.
-            return;
-        }
-        let gain = if self.growth == Growth::Opening { OPENING_GAIN } else { GAIN };
-        let is_better = self.best.is_none_or(|best| rate >= best.rate * gain);
-        match self.growth {
-            Growth::Opening | Growth::Trying if is_better => {
-                self.best = Some(Best { limit: self.limit, rate });
-                let larger = if self.growth == Growth::Opening { 2.0 } else { TRY };
-                self.limit = (self.limit * larger).ceil().min(self.most_chunks);
-            }
-            Growth::Opening | Growth::Trying => {
-                self.limit = self.best.map_or(self.limit, |best| best.limit);
-                self.growth = Growth::Resting(TRY_AFTER);
-            }
-            Growth::Resting(0) => {
-                self.best = Some(Best { limit: self.limit, rate });
-                self.limit = (self.limit * TRY).ceil().min(self.most_chunks);
-                self.growth = Growth::Trying;
-            }
-            Growth::Resting(rounds) => self.growth = Growth::Resting(rounds - 1),
-        }
-    }
-
-    fn rest(&mut self, now: Instant) {
-        self.growth = Growth::Resting(TRY_AFTER);
-        self.round = Round { begun: Some(now), ..Round::default() };
     }
 
     /// Looks at what the requests show.
@@ -212,13 +128,13 @@ impl Window {
         self.seen.held_back = signs.held_back;
         self.looked_at = Some(now);
         if self.waits > WAITS_MUCH {
-            self.rest(now);
+            self.opening = false;
             self.limit = (self.limit * EASE).max(FIRST.min(self.most_chunks));
         }
     }
 
     fn shrink(&mut self, now: Instant) {
-        self.rest(now);
+        self.opening = false;
         if self.shrunk_at.is_none_or(|then| now.duration_since(then) >= DEAD_TIME) {
             self.shrunk_at = Some(now);
             self.limit = (self.limit * SHRINK).max(1.0);
@@ -255,100 +171,61 @@ mod tests {
 
     #[test]
     fn it_says_what_it_is_full_of() {
-        let mut window = Window::new(4, 100, CALL);
+        let mut window = Window::new(5, 100, CALL);
         assert_eq!(window.hold(1000), None);
         window.enter(60);
         assert_eq!((window.hold(40), window.hold(41)), (None, Some(Hold::Memory)));
-        (0..3).for_each(|_| window.enter(1));
-        assert_eq!(window.hold(1), Some(Hold::Concurrency));
-        let mut window = Window::new(5, 100, CALL);
-        (0..4).for_each(|_| window.enter(1));
+        for _ in 0..3 {
+            window.enter(1);
+        }
         assert_eq!(window.hold(1), Some(Hold::Learned));
+        window.leave(1, QUICK, Instant::now());
+        window.enter(1);
+        window.enter(1);
+        assert_eq!(window.hold(1), Some(Hold::Concurrency));
     }
 
-    /// A service that takes `latency` seconds for a chunk and at most `rate` chunks a second. Runs a copy through it for
-    /// some seconds, and gives the window's limit at its end.
-    fn settle(window: &mut Window, latency: f64, rate: f64, seconds: f64, start: Instant) -> f64 {
-        let mut ends: std::collections::VecDeque<(f64, f64)> = std::collections::VecDeque::new();
-        let (mut now, mut free) = (0.0, 0.0_f64);
-        while now < seconds {
-            while window.has_room(CHUNK) {
-                window.enter(CHUNK);
-                free = free.max(now) + 1.0 / rate;
-                ends.push_back((now, free.max(now + latency)));
-            }
-            let Some((begun, end)) = ends.pop_front() else { break };
-            now = end.max(now);
-            let at = start + Duration::from_secs_f64(now);
-            window.leave(CHUNK, Duration::from_secs_f64(now - begun), at);
+    fn pass(window: &mut Window, chunks: usize, elapsed: Duration, now: Instant) {
+        for _ in 0..chunks {
+            window.enter(1);
+            window.leave(1, elapsed, now);
         }
-        for _ in ends {
-            window.leave(CHUNK, Duration::ZERO, start + Duration::from_secs_f64(now));
-        }
-        window.limit()
-    }
-
-    const CHUNK: u64 = 4 << 20;
-
-    #[test]
-    fn it_opens_as_wide_as_it_helps_and_not_wider() {
-        // 160 ms there and back, 400 chunks a second: 64 are needed.
-        let mut window = Window::new(1000, u64::MAX, CALL);
-        let limit = settle(&mut window, 0.16, 400.0, 30.0, Instant::now());
-        assert!((60.0..130.0).contains(&limit), "{limit}");
-        // Hardly any latency: the first few are enough.
-        let mut window = Window::new(1000, u64::MAX, CALL);
-        let limit = settle(&mut window, 0.001, 400.0, 30.0, Instant::now());
-        assert!(limit <= 8.0, "{limit}");
     }
 
     #[test]
-    fn it_follows_a_line_that_becomes_wider() {
+    fn time_outs_shrink_the_window_once_a_moment_and_success_grows_it() {
         let start = Instant::now();
-        let mut window = Window::new(1000, u64::MAX, CALL);
-        let before = settle(&mut window, 0.16, 50.0, 20.0, start);
-        let after = settle(&mut window, 0.16, 400.0, 120.0, start + Duration::from_secs(30));
-        assert!(before <= 24.0 && after > 40.0, "{before} and {after}");
-    }
-
-    #[test]
-    fn time_outs_shrink_the_window_once_a_moment() {
-        let start = Instant::now();
-        let mut window = Window::new(64, u64::MAX, CALL);
-        let wide = settle(&mut window, 0.5, 1000.0, 30.0, start);
-        assert!((wide - 64.0).abs() < 1e-9, "never above the most: {wide}");
-        let later = start + Duration::from_secs(60);
+        let mut window = Window::new(16, u64::MAX, CALL);
+        pass(&mut window, 12, QUICK, start);
+        assert!((window.limit() - 16.0).abs() < 1e-9, "it opens by one with each chunk");
         let too_slow = |too_slow| Signs { too_slow, ..Signs::default() };
-        window.observe(too_slow(5), later);
-        window.observe(too_slow(9), later);
-        assert!((window.limit() - 64.0 * SHRINK).abs() < 1e-9);
+        window.observe(too_slow(5), start);
+        window.observe(too_slow(9), start);
+        assert!((window.limit() - 16.0 * SHRINK).abs() < 1e-9);
         for i in 0..100 {
-            window.observe(too_slow(10 + i), later + DEAD_TIME * u32::try_from(i + 1).unwrap_or(1));
+            window.observe(too_slow(10 + i), start + DEAD_TIME * u32::try_from(i + 1).unwrap_or(1));
         }
         assert!((window.limit() - 1.0).abs() < 1e-9, "never below one");
+        pass(&mut window, 1000, QUICK, start);
+        assert!((window.limit() - 16.0).abs() < 1e-9, "never above the most");
     }
 
     #[test]
     fn chunks_that_take_long_hold_the_window_and_then_shrink_it() {
         let start = Instant::now();
         let mut window = Window::new(16, u64::MAX, CALL);
-        let mut pass = |elapsed: Duration| {
-            for turn in 1..50 {
-                window.enter(1);
-                window.leave(1, elapsed, start + elapsed * turn);
-            }
-            window.limit()
-        };
-        assert!((pass(SLOW * 3 / 2) - FIRST).abs() < 1e-9, "it does not grow");
-        assert!(pass(SLOW * 3) <= FIRST * SHRINK);
+        pass(&mut window, 50, SLOW * 3 / 2, start);
+        assert!((window.limit() - FIRST).abs() < 1e-9, "it does not grow");
+        pass(&mut window, 1, Duration::from_mins(1), start);
+        assert!((window.limit() - FIRST * SHRINK).abs() < 1e-9);
     }
 
     #[test]
     fn chunks_that_would_wait_at_home_do_not_start() {
         let start = Instant::now();
         let mut window = Window::new(64, u64::MAX, CALL);
-        settle(&mut window, 0.5, 1000.0, 30.0, start);
-        let start = start + Duration::from_secs(60);
+        pass(&mut window, 60, QUICK, start);
+        assert!((window.limit() - 64.0).abs() < 1e-9);
         (0..64).for_each(|_| window.enter(1));
         let mut signs = Signs::default();
         for second in 0..20 {
@@ -357,5 +234,11 @@ mod tests {
             signs.held_back += 48.0;
         }
         assert!(window.limit() < 16.0 && window.limit() >= FIRST, "{}", window.limit());
+        let before = window.limit();
+        window.leave(1, QUICK, start + Duration::from_secs(20));
+        assert!((window.limit() - before).abs() < 1e-9, "it does not grow meanwhile");
+        window.observe(signs, start + Duration::from_secs(60));
+        window.leave(1, QUICK, start + Duration::from_secs(60));
+        assert!(window.limit() > before);
     }
 }

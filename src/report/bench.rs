@@ -133,7 +133,7 @@ fn courses(results: &Results) -> String {
     for (index, (setting, course)) in others.take(MOST_COURSES - 1).enumerate() {
         out.push_str(&format!(
             "<details>\n<summary>The course of {}</summary>\n<div class=\"cards\">\n{}</div>\n</details>\n",
-            told(setting),
+            page::sentence(&told(setting)),
             course::cards(&format!("other{}-", index + 1), course, Detail::Coarse)
         ));
     }

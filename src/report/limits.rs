@@ -17,7 +17,7 @@ pub(super) fn name(limit: Limit) -> &'static str {
         Limit::Link => "Link",
         Limit::Listing => "Listing",
         Limit::Window => "Window",
-        Limit::Unknown => "Not told",
+        Limit::Unknown => "Unknown",
     }
 }
 

@@ -44,17 +44,17 @@ fn checksum(text: &str) -> String {
 }
 
 /// The top of the page: what it is, what came of it in one sentence, and what to think of that.
-pub(super) fn headline(kind: &str, sentence: &str, remarks: &[String]) -> String {
+pub(super) fn headline(kind: &str, verdict: &str, remarks: &[String]) -> String {
     let mut out =
-        format!("<header>\n<p class=\"kind\">{}</p>\n<h1>{}</h1>\n", escape(kind), sentence_html(sentence));
+        format!("<header>\n<p class=\"kind\">{}</p>\n<h1>{}</h1>\n", escape(kind), sentence(verdict));
     for remark in remarks {
-        out.push_str(&format!("<p class=\"remark\">{}</p>\n", sentence_html(remark)));
+        out.push_str(&format!("<p class=\"remark\">{}</p>\n", sentence(remark)));
     }
     out + "</header>\n"
 }
 
 /// A sentence as HTML, in which no line ends between a number and its unit.
-fn sentence_html(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
     let mut rest = text.chars().peekable();
@@ -87,10 +87,10 @@ fn big(value: &str) -> String {
 }
 
 /// A heading over cards, with a sentence on what follows.
-pub(super) fn section(title: &str, sentence: &str, cards: &str) -> String {
-    let sentence = if sentence.is_empty() { String::new() } else { format!("<p>{}</p>\n", escape(sentence)) };
+pub(super) fn section(title: &str, remark: &str, cards: &str) -> String {
+    let remark = if remark.is_empty() { String::new() } else { format!("<p>{}</p>\n", sentence(remark)) };
     format!(
-        "<section>\n<h2>{}</h2>\n{sentence}<div class=\"cards\">\n{cards}</div>\n</section>\n",
+        "<section>\n<h2>{}</h2>\n{remark}<div class=\"cards\">\n{cards}</div>\n</section>\n",
         escape(title)
     )
 }
@@ -106,7 +106,7 @@ pub(super) enum Width {
 pub(super) fn card(width: Width, title: &str, caption: &str, content: &str) -> String {
     let class = if width == Width::Whole { "card whole" } else { "card" };
     let title = escape(title);
-    let caption = sentence_html(caption);
+    let caption = sentence(caption);
     format!(
         "<figure class=\"{class}\">\n<figcaption><h3>{title}</h3>\n<p>{caption}</p></figcaption>\n{content}</figure>\n"
     )

@@ -164,7 +164,7 @@ fn level(value: f64, highest: f64) -> usize {
 }
 
 fn described(cell: &Cell) -> String {
-    let limit = cell.limits.first().map_or("not told", |share| super::limits::name(share.limit));
+    let limit = cell.limits.first().map_or("Unknown", |share| super::limits::name(share.limit));
     format!(
         "{} in flight of {}\n{} ({} to {})\nrefused {}, limit: {limit}",
         cell.setting.window,

@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn units_fit_what_is_shown() {
-        assert_eq!(size(1023.0), "1.00 KiB");
+        assert_eq!(size(999.0), "999 B");
+        assert_eq!(size(1023.0), "0.999 KiB");
         assert_eq!(size(12.0), "12 B");
         assert_eq!(size(60.0 * 1024.0 * 1024.0), "60.0 MiB");
         assert_eq!(size(u64::MAX as f64), "16.0 EiB");

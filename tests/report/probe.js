@@ -28,7 +28,10 @@
     });
   }
 
-  window.addEventListener('load', function () {
+  // Violations are told a little after they happen, and may be of the last mark of the page.
+  window.addEventListener('load', function () { setTimeout(look, 100); });
+
+  function look() {
     document.querySelectorAll('details').forEach(function (details) { details.open = true; });
     document.querySelectorAll('svg[id], p.nothing').forEach(function (plot) {
       seen.plots[plot.id] = plot.tagName === 'P' ? 0 : drawn(plot);
@@ -37,7 +40,9 @@
     document.querySelectorAll('h1, h2, h3, p, dd, dt, svg, .card, .key span, text').forEach(function (element) {
       if (element.closest('.scroll')) return;
       var box = element.getBoundingClientRect();
-      if (box.left < -0.5 || box.right > window.innerWidth + 0.5) {
+      var card = element.closest('.card');
+      var room = card ? card.getBoundingClientRect() : { left: 0, right: window.innerWidth };
+      if (box.left < room.left - 0.5 || box.right > room.right + 0.5 || box.right > window.innerWidth + 0.5) {
         seen.outside.push(element.tagName + ' ' + (element.id || element.textContent.slice(0, 40)));
       }
     });
@@ -47,5 +52,5 @@
     seen.requests = performance.getEntriesByType('resource').map(function (entry) { return entry.name; });
     seen.scripts = document.scripts.length;
     window.parent.postMessage(JSON.stringify(seen), '*');
-  });
+  }
 })();
