@@ -1,8 +1,10 @@
 //! How many chunks may be in flight: as many as the service and the link take, within a budget of memory.
 //!
 //! It begins with a few and grows by one with each chunk that arrives, until something speaks against it; then
-//! by one for each window's worth. Three things speak against it:
+//! by one for each window's worth. Four things speak against it:
 //!
+//! - Chunks that take several times as long as they did when they were quickest: they only wait for each other. That costs
+//!   memory, and processor time, because what is sent has left the caches meanwhile.
 //! - Chunks that take long: on a slow link all of them share it, and a window that is too wide would time out as a whole.
 //! - Requests that were not complete in their time. They shrink it to two thirds, once for all of one moment.
 //! - Requests that wait at home for their turn, because the service was found to give no more (see `azure::allowance`,
@@ -28,6 +30,12 @@ const WAITS: f64 = 0.25;
 /// …nor stays as it is when they wait for more than this.
 const WAITS_MUCH: f64 = 0.5;
 const EASE: f64 = 0.9;
+/// Chunks that take this many times as long as the quickest wait for each other.
+const QUEUED: f64 = 4.0;
+/// The quickest is forgotten slowly: lines change.
+const FORGET: f64 = 1.0005;
+/// Classes of sizes, each four times the one before: how long a chunk takes depends on its size.
+const CLASSES: usize = 16;
 
 /// What was seen of the requests of a run, added up since its beginning.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +63,8 @@ pub struct Window {
     /// Part of the time that requests waited for their turn, when it was last looked at.
     waits: f64,
     shrunk_at: Option<Instant>,
+    /// Seconds of the quickest chunk of each class.
+    quickest: [Option<f64>; CLASSES],
 }
 
 impl Window {
@@ -74,6 +84,7 @@ impl Window {
             looked_at: None,
             waits: 0.0,
             shrunk_at: None,
+            quickest: [None; CLASSES],
         }
     }
 
@@ -106,10 +117,19 @@ impl Window {
         self.bytes -= bytes;
         if elapsed > self.slow * 2 {
             self.shrink(now);
-        } else if elapsed <= self.slow && self.waits <= WAITS {
+        } else if elapsed <= self.slow && self.waits <= WAITS && !self.is_queued(bytes, elapsed) {
             let step = if self.opening { 1.0 } else { 1.0 / self.limit };
             self.limit = (self.limit + step).min(self.most_chunks);
         }
+    }
+
+    /// Whether a chunk took so long that it must have waited for others.
+    fn is_queued(&mut self, bytes: u64, elapsed: Duration) -> bool {
+        let class = usize::try_from(bytes.max(1).ilog2() / 2).unwrap_or(CLASSES).min(CLASSES - 1);
+        let took = elapsed.as_secs_f64();
+        let quickest = self.quickest[class].map_or(took, |quickest| took.min(quickest * FORGET));
+        self.quickest[class] = Some(quickest);
+        took > QUEUED * quickest
     }
 
     /// Looks at what the requests show.
@@ -240,5 +260,21 @@ mod tests {
         window.observe(signs, start + Duration::from_secs(60));
         window.leave(1, QUICK, start + Duration::from_secs(60));
         assert!(window.limit() > before);
+    }
+
+    #[test]
+    fn chunks_that_wait_for_each_other_are_not_joined_by_more() {
+        let start = Instant::now();
+        let mut window = Window::new(64, u64::MAX, CALL);
+        let mut pass = |millis: u64| {
+            window.enter(1);
+            window.leave(1, Duration::from_millis(millis), start);
+            window.limit()
+        };
+        let opened = (0..4).map(|_| pass(10)).fold(0.0, f64::max);
+        assert!((opened - FIRST - 4.0).abs() < 1e-9, "{opened}");
+        let queued = (0..50).map(|_| pass(60)).fold(0.0, f64::max);
+        assert!((queued - opened).abs() < 1e-9, "{queued}");
+        assert!(pass(30) > queued);
     }
 }

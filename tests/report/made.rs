@@ -164,6 +164,9 @@ pub(crate) fn bench(windows: &[u64], chunks: &[u64]) -> Results {
             date: "2026-02-02T09:30:00Z".parse().unwrap(),
             seconds: 2_713.0,
             emulated: true,
+            size: None,
+            link: String::new(),
+            seed: 0,
         },
         source: "http://127.0.0.1:10000/source/bench-source".into(),
         target: "http://127.0.0.1:10001/target/bench-target".into(),
@@ -188,7 +191,7 @@ fn cell(setting: Setting) -> Cell {
         fastrand::Rng::with_seed(setting.window * 31 + setting.chunk + setting.pattern as u64 * 7);
     let is_stream = setting.mode == Mode::Stream;
     let (size, ceiling) = match setting.pattern {
-        Pattern::Dense => (setting.chunk as f64, 60.0 * MIB),
+        Pattern::Dense | Pattern::Own => (setting.chunk as f64, 60.0 * MIB),
         Pattern::Scattered => (4096.0, 500.0 * 4096.0),
         Pattern::Mixed => (setting.chunk as f64 / 6.0, 31.0 * MIB),
         Pattern::Zeros => (setting.chunk as f64, 900.0 * MIB),
@@ -223,6 +226,8 @@ fn cell(setting: Setting) -> Cell {
         requests_per_second: reached / size * if is_stream { 2.0 } else { 1.0 },
         refused: if wanted > ceiling { (1.0 - ceiling / wanted) * 0.06 } else { 0.0 },
         cpu_per_gib: if is_stream { 0.64 } else { 0.02 } + 0.1 * MIB / setting.chunk as f64,
+        peak_memory: Some(61 << 20),
+        machine_busy: Some(0.4),
         limits: vec![Share { limit, part: 0.93 }, Share { limit: Limit::Unknown, part: 0.07 }],
         course: None,
     }
