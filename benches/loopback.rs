@@ -10,7 +10,7 @@
 //! all of them. The server's data is generated and what is written to it is checked and dropped, so that its own work is
 //! small. Told are the median rate, the processor seconds of the client for each GiB, and both as ratios to the pump.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -184,11 +184,9 @@ fn copy(source: &str, target: &str) {
     };
     let client = Client::new(Timeouts::default(), RetryPolicy::default(), None).unwrap();
     let mut settings = Settings { verify: Verify::None, ..Settings::default() };
+    // For one measurement of benches/README.md.
     if let Ok(window) = std::env::var("LOOPBACK_WINDOW") {
         settings.copy.concurrency = window.parse().unwrap();
-    }
-    if let Ok(chunk) = std::env::var("LOOPBACK_CHUNK") {
-        settings.plan.chunk = chunk.parse::<u64>().unwrap() << 10;
     }
     let (progress, cancel) = Default::default();
     runtime().block_on(replicate(&step, &client, &settings, &progress, &cancel)).unwrap();

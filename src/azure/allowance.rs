@@ -7,7 +7,7 @@
 //!   *is* the limit: that is the first rate.
 //! - Requests leave at that rate. When some are refused, the rate falls by the part that was refused; the part that got
 //!   through at a known rate is again the limit. A refusal of a request that left before the rate fell says nothing new.
-//! - When none is refused for a while, and the rate is what held requests back, it rises: at first by half a percent, then
+//! - When none is refused for a while, and the rate is what held requests back, it rises: at first by a percent, then
 //!   faster the longer nothing speaks against it. Below what was once given, it asks earlier and in larger steps.
 //!
 //! Near the limit this costs few refusals, and none of them costs more than the request itself: what is refused waits for
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 const SLACK: Duration = Duration::from_millis(20);
 /// How long is looked at before the first rate is told.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// What came through for at least this long before the first refusal is a rate, too.
+const SPAN: Duration = Duration::from_secs(2);
 /// Outcomes that the first rate rests on, unless they come very slowly.
 const FIRST_OUTCOMES: u32 = 30;
 /// How long refusals are looked at before the rate falls.
@@ -45,7 +47,7 @@ const RISE_OUTCOMES: u32 = 15;
 const BOLD_OUTCOMES: u32 = 4;
 const RISE_EVERY: Duration = Duration::from_millis(500);
 /// One rise after the other.
-const RISES: [f64; 9] = [1.005, 1.01, 1.01, 1.02, 1.02, 1.03, 1.05, 1.1, 1.2];
+const RISES: [f64; 9] = [1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.25, 1.3, 1.5];
 /// The same below the best.
 const BOLD_RISES: [f64; 4] = [1.1, 1.3, 1.5, 1.5];
 
@@ -152,6 +154,8 @@ struct Bound {
     since: u32,
     begun: Instant,
     seen: Seen,
+    /// What came through before the first refusal, in two spans of [`SPAN`]: the last whole one, and the present one.
+    before: [(f64, Instant); 2],
     /// Not before this time does the rate rise.
     quiet_until: Instant,
     rises: usize,
@@ -188,6 +192,7 @@ impl Bound {
             since: 0,
             begun: now,
             seen: Seen::default(),
+            before: [(0.0, now); 2],
             quiet_until: now,
             rises: 0,
             proven: 0.0,
@@ -211,6 +216,12 @@ impl Bound {
 
     /// What left with `ticket` came through.
     fn passed(&mut self, ticket: Ticket, amount: f64, now: Instant) {
+        if self.rate.is_none() && self.seen.first_refusal.is_none() {
+            if now.saturating_duration_since(self.before[1].1) >= SPAN {
+                self.before = [self.before[1], (0.0, now)];
+            }
+            self.before[1].0 += amount;
+        }
         if ticket.0 >= self.since {
             self.seen.fresh += u32::from(ticket.0 == self.epoch);
             if self.seen.first_refusal.is_some() {
@@ -243,7 +254,9 @@ impl Bound {
                 if (enough || looked >= LONGEST_LOOK) && self.seen.passed > 0.0 {
                     let part = self.seen.refused / (self.seen.passed + self.seen.refused);
                     if part >= FALL.0 {
-                        self.fall_to(self.seen.passed / looked.as_secs_f64(), now);
+                        // What is long under way when the first is refused comes through late.
+                        let now_given = self.seen.passed / looked.as_secs_f64();
+                        self.fall_to(now_given.max(self.given_before(first)), now);
                     } else {
                         // A refusal now and then has other reasons than a limit.
                         self.seen = Seen::default();
@@ -252,7 +265,7 @@ impl Bound {
             }
             // Asked for again below the best, and not given: one refusal is answer enough.
             Some(rate) if self.rises > 0 && rate < NEAR * self.best => {
-                self.fall_to(self.proven.min(rate), now)
+                self.fall_to(self.proven.min(rate), now);
             }
             Some(rate) => {
                 let all = self.seen.passed + self.seen.refused;
@@ -265,6 +278,13 @@ impl Bound {
                 }
             }
         }
+    }
+
+    /// What came through a second before the first refusal.
+    fn given_before(&self, first: Instant) -> f64 {
+        let [(older, begun), (newer, _)] = self.before;
+        let passed = first.saturating_duration_since(begun);
+        if passed < SPAN { 0.0 } else { (older + newer) / passed.as_secs_f64() }
     }
 
     fn fall_to(&mut self, rate: f64, now: Instant) {
@@ -282,7 +302,7 @@ impl Bound {
 
     fn consider_rise(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
-        let is_what_holds = self.seen.held * 2 > self.seen.admitted;
+        let is_what_holds = self.seen.held * 4 > self.seen.admitted;
         let is_time = now >= self.quiet_until && now.saturating_duration_since(self.begun) >= RISE_EVERY;
         let is_below = rate < NEAR * self.best;
         let enough = if is_below { BOLD_OUTCOMES } else { RISE_OUTCOMES };

@@ -192,9 +192,9 @@ async fn read_once(
         let cause = Cause::Corrupt("the reply lacks its checksum".to_owned());
         return Err(CallError::of("Get Blob", resource.role(), resource, cause));
     }
-    let scanned = scanner.finish(&frames, zeros);
-    blob.compare("Get Blob", range, sent_crc, scanned.crc)?;
-    Ok(scanned)
+    let found = scanner.finish(&frames, zeros);
+    blob.compare("Get Blob", range, sent_crc, found.crc)?;
+    Ok(found)
 }
 
 /// The bytes are looked at on the thread pool for computing, so that the threads that serve sockets stay free.

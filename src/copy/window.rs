@@ -257,8 +257,8 @@ mod tests {
         let before = window.limit();
         window.leave(1, QUICK, start + Duration::from_secs(20));
         assert!((window.limit() - before).abs() < 1e-9, "it does not grow meanwhile");
-        window.observe(signs, start + Duration::from_secs(60));
-        window.leave(1, QUICK, start + Duration::from_secs(60));
+        window.observe(signs, start + Duration::from_mins(1));
+        window.leave(1, QUICK, start + Duration::from_mins(1));
         assert!(window.limit() > before);
     }
 
