@@ -172,6 +172,7 @@ impl Progress {
     }
 
     /// Bytes of chunks that are written and that the page list named: what a copy is for, however much is read along.
+    #[cfg(feature = "cli")]
     pub(crate) fn changed(&self) -> u64 {
         self.live.changed.load(Relaxed)
     }

@@ -343,6 +343,7 @@ impl PageBlob {
     }
 
     /// List Blobs of the container: the names of all blobs in it that begin with `prefix`, their snapshots left out.
+    #[cfg(feature = "cli")]
     pub(crate) async fn names_beside(&self, prefix: &str) -> CallResult<Vec<String>> {
         let items = self.list_beside(Some(prefix.to_owned()), Vec::new()).await?;
         Ok(items.into_iter().filter_map(|item| item.name).collect())
