@@ -22,7 +22,7 @@ const FIRST: f64 = 4.0;
 /// Time-outs of requests that were under way together count once.
 const DEAD_TIME: Duration = Duration::from_secs(2);
 /// A chunk that takes longer shows that there are too many, however much time it has.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(3);
 /// How often the requests that wait for their turn are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The window neither grows when requests wait for more than this part of the time that chunks are in flight…
