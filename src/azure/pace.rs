@@ -4,7 +4,7 @@
 //! included; control calls (leases, markers) are counted and never wait. There is one [`Pace`] for each side
 //! (source and target), because a link is as wide in one direction as in the other.
 //!
-//! Behind the caps stands what the service was found to give (see [`allowance`](super::allowance)).
+//! Behind the caps stands what the service was found to give (see `allowance`).
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -159,7 +159,7 @@ pub struct CleanArgs {
     /// The container that it wrote to (URL, @FILE or -)
     #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
     pub target: String,
-    /// The name of the benchmark: the blobs are called snapferry-bench-<RUN>/...
+    /// The name of the benchmark: the blobs are called snapferry-bench-RUN/...
     #[arg(long, value_name = "RUN")]
     pub run: String,
     #[command(flatten)]
