@@ -242,7 +242,7 @@ mod tests {
             ("concurrency = 0", 1, "1 to 1024"),
             ("\n\nconcurrency = 1025", 3, "1 to 1024"),
             ("concurrency = -1", 1, "1 to 1024"),
-            ("concurrency = \"8\"", 1, "integer"),
+            ("concurrency = \"8\"", 1, "invalid type"),
             ("mode = \"stream\"\nchunk-size = \"5MiB\"", 2, "at most 4MiB"),
             ("chunk-size = \"1000\"", 1, "multiple of 512"),
             ("chunk-size = \"0\"", 1, "at least 512"),
