@@ -52,6 +52,8 @@ struct Live {
     written: AtomicU64,
     /// Of those, bytes that the page list named.
     changed: AtomicU64,
+    /// Bytes that were written from here: those that the service pulled by itself are none of them.
+    sent: AtomicU64,
     in_flight: AtomicU64,
     /// In thousandths of a chunk.
     limit: AtomicU64,
@@ -147,10 +149,12 @@ impl Progress {
 
     /// A chunk is written, of which the page list named `changed` bytes.
     pub(crate) fn wrote(&self, written: &Written, changed: u64) {
+        let counts = &written.counts;
         self.live.changed.fetch_add(changed, Relaxed);
+        self.live.sent.fetch_add(counts.bytes_sent - counts.bytes_pulled, Relaxed);
         self.live.bytes.fetch_add(written.range.len(), Relaxed);
         self.live.written.fetch_add(written.range.len(), Relaxed);
-        lock(&self.live.map).mark(written.range, written.counts.bytes_sent);
+        lock(&self.live.map).mark(written.range, counts.bytes_sent);
     }
 
     /// That many chunks are in flight of as many as may be, and `hold` keeps the next from starting.
@@ -175,6 +179,12 @@ impl Progress {
     #[cfg(feature = "cli")]
     pub(crate) fn changed(&self) -> u64 {
         self.live.changed.load(Relaxed)
+    }
+
+    /// Bytes that were written from this machine.
+    #[cfg(feature = "cli")]
+    pub(crate) fn sent(&self) -> u64 {
+        self.live.sent.load(Relaxed)
     }
 
     pub(crate) fn held(&self) -> Held {

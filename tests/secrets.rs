@@ -194,7 +194,16 @@ async fn nothing_that_a_benchmark_prints_or_writes_holds_a_signature() {
     let bench = |more: &[&str]| {
         let mut command = snapferry();
         command.args(["bench", "-vvv", "--source", &two, "--previous", &one, "--target", &target]);
-        command.args(["--concurrency", "2", "--chunk-size", "1MiB", "--repeats", "2", "--mode", "stream"]);
+        command.args([
+            "--concurrency",
+            "2",
+            "--chunk-size",
+            "1MiB",
+            "--repeats",
+            "2",
+            "--mode",
+            "stream,server",
+        ]);
         command.args(["--report", &at("b.json"), "--report", &at("b.html"), "--report", &at("b.md")]);
         command.args(["--profile", &at("b.toml")]).args(more).env("RUST_LOG", "trace");
         output(command)

@@ -118,7 +118,7 @@ pub(super) async fn run(
             .next("name snapshots that differ, or give --duration more time"));
     }
     let read = progress.read();
-    if setting.mode == Mode::Server && read.source.moved.bytes > bytes / 2 {
+    if setting.mode == Mode::Server && progress.sent() > bytes / 2 {
         let why = "the service did not pull the bytes by itself; they went through this machine";
         return Err(Error::new(ErrorKind::Refused, "measure mode server", why)
             .on(&step.target)

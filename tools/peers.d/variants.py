@@ -8,7 +8,6 @@ A variant begins with `prepare`, which is not measured, and does its job in `run
 """
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -41,10 +40,8 @@ class Job:
     def log(self, name):
         return self.tools.work / f"{name}.log"
 
-    def snapferry(self, name, source, previous=None, mode=None):
-        arguments = [self.tools.snapferry, "copy", "--output", "json", "--quiet"]
-        if mode is not None:
-            arguments += ["--mode", mode]
+    def snapferry(self, name, source, previous=None, mode="stream"):
+        arguments = [self.tools.snapferry, "copy", "--output", "json", "--quiet", "--mode", mode]
         # Nothing is read back: AzCopy does not either, and the region that is measured with has dropped it.
         arguments += ["--verify", "none"]
         environment = clean_environment(SNAPFERRY_SOURCE=source, SNAPFERRY_TARGET=self.target)
@@ -131,25 +128,17 @@ class Variant:
     title: str
     run: Callable
     prepare: Callable = prepare_nothing
-    # Whether it needs a snapferry that has --mode.
-    needs_mode: bool = False
 
 
 VARIANTS = [
     Variant("azcopy-by-service", "AzCopy, by service", azcopy_by_service),
     Variant("azcopy-by-file", "AzCopy, download and upload", azcopy_by_file),
-    Variant("snapferry-server", "snapferry copy --mode server", snapferry_server, needs_mode=True),
+    Variant("snapferry-server", "snapferry copy --mode server", snapferry_server),
     Variant("snapferry-stream", "snapferry copy", snapferry_stream),
     Variant("difference-stream", "snapferry copy --previous", difference_stream, copy_previous),
-    Variant("difference-server", "snapferry copy --previous --mode server", difference_server, copy_previous, True),
+    Variant("difference-server", "snapferry copy --previous --mode server", difference_server, copy_previous),
     Variant("sample-flow", "the flow of Microsoft's sample", sample_flow, copy_previous),
 ]
-
-def variants_of(tools):
-    """Those that this snapferry has."""
-    usage = subprocess.run([tools.snapferry, "copy", "--help"], check=True, capture_output=True, text=True).stdout
-    return [variant for variant in VARIANTS if "--mode" in usage or not variant.needs_mode]
-
 
 # A row's variants. AzCopy can copy a difference only by copying the whole disk, so its line of row c is that of row a.
 ROWS = [

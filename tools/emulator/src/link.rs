@@ -31,7 +31,8 @@ const BLOBS_REMEMBERED: usize = 1024;
 /// blob-requests-per-second=500,blob-burst=100ms`, any of them left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// How much later than it could every reply begins.
+    /// How much later than it could every reply begins; the first on a connection by one such time more, over TLS by two:
+    /// the round trips in which a connection is made.
     pub latency: Duration,
     /// Bytes of bodies in each direction, all connections together: beyond it they are slowed down. Zero counts as one.
     pub bytes_per_second: Option<u64>,

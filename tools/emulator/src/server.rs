@@ -1,6 +1,7 @@
 //! Listening, and the connections that come of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -38,6 +39,11 @@ async fn serve(stream: TcpStream, service: Arc<Service>, tls: Option<TlsAcceptor
     let _open = service.connections.enter();
     // Replies are small or large, never trickling: waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
+    let round_trips = if tls.is_some() { 2 } else { 1 };
+    let handshakes = service.shaper().latency() * round_trips;
+    if handshakes > Duration::ZERO {
+        tokio::time::sleep(handshakes).await;
+    }
     match tls {
         None => converse(stream, service).await,
         Some(tls) => {
