@@ -3,10 +3,12 @@
 //! ```sh
 //! cargo bench --bench limits                  # all, about eight minutes
 //! cargo bench --bench limits -- dense         # those whose name has it
+//! cargo bench --bench limits -- dense --course  # and what happened in every two seconds
 //! ```
 //!
 //! The emulated page blobs take 60 MiB/s and 500 requests/s with a round trip of 80 ms, and answer 503 to what is beyond
-//! (as much as belongs to a second is taken at once, which the least time has as well). Each scene tells how long the copy took, and the least time in which it
+//! (as many requests as belong to a second are taken at once, which the least time has as well). Each scene tells how long the copy
+//! took, what of it went by before its first chunk was written and after its last one was, and the least time in which all
 //! could be done: for the bytes and the requests of the best joining of its gaps, `max(bytes / B, requests / R)`, or for the
 //! bytes of the line. The part of its requests that were refused is counted after the first ten seconds.
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use snapferry::azure::{Against, Client, PageBlob, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use snapferry::diff::{Listing, ListingOptions};
+use snapferry::measure::Course;
 use snapferry::range::PageRange;
 use snapferry::replicate::replicate;
 use snapferry::step::{Report, Settings, Step, Verify};
@@ -63,15 +66,17 @@ fn scenes() -> Vec<Scene> {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let (options, wanted): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let with_course = options.iter().any(|option| option == "--course");
     println!(
-        "| scene | took s | at best s | of the best | refused after 10 s | slowest request s | requests |"
+        "| scene | took s | before + after | at best s | of the best | refused after 10 s | slowest request s | requests |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for scene in scenes() {
         if wanted.is_empty() || wanted.iter().any(|part| scene.name.contains(part.as_str())) {
-            runtime.block_on(run(&scene));
+            runtime.block_on(run(&scene, with_course));
         }
     }
     if wanted.is_empty() || wanted.iter().any(|part| "connections".contains(part.as_str())) {
@@ -110,7 +115,7 @@ async fn connections() {
     }
 }
 
-async fn run(scene: &Scene) {
+async fn run(scene: &Scene, with_course: bool) {
     let start = || Emulator::start(Config::default());
     let (source, target) = (start().await.unwrap(), start().await.unwrap());
     target.account("target").create_container("disks");
@@ -154,7 +159,7 @@ async fn run(scene: &Scene) {
         std::future::pending::<()>().await;
     };
     let step = step(&second, Some(&first), &base);
-    let (report, slowest) = tokio::select! {
+    let (report, course) = tokio::select! {
         done = copy(&step) => done,
         () = weather => unreachable!("it never ends"),
     };
@@ -164,13 +169,53 @@ async fn run(scene: &Scene) {
     let best = at_best + lost;
     let (read, written) = (source.counters().calls.total(), target.counters().calls.total());
     let refused = read.refused + written.refused;
+    let slowest = course.reads.max.max(course.writes.max) / 1000.0;
+    let (before, after) = idle_ends(&course);
     println!(
-        "| {} | {took:.1} | {best:.1} | {:.3} | {:.2}% | {slowest:.1} | {} |",
+        "| {} | {took:.1} | {before:.1} + {after:.1} | {best:.1} | {:.3} | {:.2}% | {slowest:.1} | {} |",
         scene.name,
         best / took,
         100.0 * refused as f64 / (read.requests + written.requests).max(1) as f64,
         report.requests
     );
+    if with_course {
+        tell(&course);
+    }
+}
+
+/// Seconds before the first chunk was written, and after the last one was.
+fn idle_ends(course: &Course) -> (f64, f64) {
+    let done = course.samples.last().map_or(0, |last| last.bytes_done);
+    let at = |wanted: u64| {
+        course.samples.iter().find(|sample| sample.bytes_done >= wanted).map_or(0.0, |sample| sample.at)
+    };
+    (at(1), course.samples.last().map_or(0.0, |last| last.at) - at(done))
+}
+
+/// What happened in every two seconds.
+fn tell(course: &Course) {
+    let mut samples = course.samples.iter();
+    let Some(mut then) = samples.next() else { return };
+    for now in samples {
+        let passed = now.at - then.at;
+        if passed >= 2.0 {
+            let rate = |now: u64, then: u64| (now - then) as f64 / passed;
+            println!(
+                "    {:5.1} s  in {:5.1} out {:5.1} MiB/s  {:4.0} + {:4.0} requests/s  {:3} + {:3} refused  {:3} of {:5.1}  {:?}",
+                now.at,
+                rate(now.bytes_in, then.bytes_in) / MIB,
+                rate(now.bytes_out, then.bytes_out) / MIB,
+                rate(now.source_requests, then.source_requests),
+                rate(now.target_requests, then.target_requests),
+                now.source_refused - then.source_refused,
+                now.target_refused - then.target_refused,
+                now.in_flight,
+                now.window,
+                now.limit,
+            );
+            then = now;
+        }
+    }
 }
 
 fn parse(role: Role, text: &str) -> Resource {
@@ -190,14 +235,12 @@ fn client() -> Client {
     Client::new(Timeouts::default(), RetryPolicy::default(), None).unwrap()
 }
 
-/// Copies, and tells the slowest request that moved data, in seconds.
-async fn copy(step: &Step) -> (Report, f64) {
+async fn copy(step: &Step) -> (Report, Course) {
     let settings = Settings { verify: Verify::None, ..Settings::default() };
     let (progress, cancel) = Default::default();
     let observer = snapferry::measure::observe(&progress, snapferry::measure::SAMPLE_EVERY);
     let report = replicate(step, &client(), &settings, &progress, &cancel).await.unwrap();
-    let course = observer.finish();
-    (report, course.reads.max.max(course.writes.max) / 1000.0)
+    (report, observer.finish())
 }
 
 /// The least time in which the difference can be copied: all gaps are known here, and the narrowest are joined first.
@@ -218,8 +261,8 @@ async fn least_seconds(scene: &Scene, first: &str, second: &str) -> f64 {
     if let Some(rate) = scene.link.bytes_per_second {
         return bytes / rate as f64;
     }
-    // What a blob that was idle takes at once.
-    let seconds = |bytes: f64, requests: f64| (bytes / BYTES).max(requests / REQUESTS) - 1.0;
+    // A blob that was idle takes the requests of a second at once. It is written as much, but reads are slowed from the start.
+    let seconds = |bytes: f64, requests: f64| (bytes / BYTES).max(requests / REQUESTS - 1.0);
     let mut best = seconds(bytes, requests);
     gaps.sort_unstable();
     for gap in gaps {

@@ -22,6 +22,11 @@ use snapferry::replicate::replicate;
 use snapferry::step::{Settings, Step, Verify};
 use snapferry_emulator::{Config, Emulator, Pattern};
 
+/// The one that the command line has, for all ways.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const CHUNK: u64 = 4 << 20;
 const GIB: u64 = 1 << 30;
 

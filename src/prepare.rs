@@ -35,9 +35,9 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared> {
     progress.enter(Phase::Checking);
     let target = connect_target(&step.target, client, settings, progress)?;
-    let survey = look_at_sources(step, client, settings, progress).await?;
+    let sources = look_at_sources(step, client, settings, progress);
+    let (survey, look) = tokio::try_join!(sources, async { Ok(base::look(&target).await?) })?;
     let opening = opening_of(&survey, step.origin.clone(), settings);
-    let look = base::look(&target).await?;
     decided(survey, target, opening, &look)
 }
 

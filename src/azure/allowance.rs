@@ -7,7 +7,7 @@
 //!   *is* the limit: that is the first rate.
 //! - Requests leave at that rate. When some are refused, the rate falls by the part that was refused; the part that got
 //!   through at a known rate is again the limit. A refusal of a request that left before the rate fell says nothing new.
-//! - When none is refused for a while, and the rate is what held requests back, it rises: at first by a percent, then
+//! - When none is refused for a while though the rate is used, it rises: at first by a percent, then
 //!   faster the longer nothing speaks against it. Below what was once given, it asks earlier and in larger steps.
 //!
 //! Near the limit this costs few refusals, and none of them costs more than the request itself: what is refused waits for
@@ -36,6 +36,8 @@ const PLAIN: u32 = 4;
 const LONGEST_LOOK: Duration = Duration::from_secs(3);
 /// The smallest fall and the largest.
 const FALL: (f64, f64) = (0.02, 0.8);
+/// The largest that rests on a few outcomes: refusals come in bursts.
+const PLAIN_FALL: f64 = 0.6;
 /// Without refusals for this long, the rate rises: near the best that was ever given, and below it.
 const QUIET: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(3));
 /// Near the best means at least this part of it.
@@ -46,6 +48,8 @@ const FORGET: f64 = 0.93;
 const RISE_OUTCOMES: u32 = 15;
 const BOLD_OUTCOMES: u32 = 4;
 const RISE_EVERY: Duration = Duration::from_millis(500);
+/// A rate of which less is used is not proven: something else holds requests back.
+const USED: f64 = 0.8;
 /// One rise after the other.
 const RISES: [f64; 9] = [1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.25, 1.3, 1.5];
 /// The same below the best.
@@ -108,16 +112,10 @@ impl Allowance {
         self.requests.opens().max(self.bytes.opens())
     }
 
-    /// A request with `bytes` of body leaves. `has_waited` says whether it had to wait for that.
-    pub(super) fn leave(&mut self, bytes: u64, has_waited: bool, now: Instant) -> Turn {
+    /// A request with `bytes` of body leaves.
+    pub(super) fn leave(&mut self, bytes: u64, now: Instant) -> Turn {
         let bytes = bytes as f64;
-        // What holds back is whichever opened later.
-        let by_requests = self.requests.opens() >= self.bytes.opens();
-        Turn {
-            bytes,
-            of_requests: self.requests.leave(1.0, has_waited && by_requests, now),
-            of_bytes: self.bytes.leave(bytes, has_waited && !by_requests, now),
-        }
+        Turn { bytes, of_requests: self.requests.leave(1.0, now), of_bytes: self.bytes.leave(bytes, now) }
     }
 
     /// It was not refused.
@@ -173,9 +171,8 @@ struct Seen {
     outcomes: u32,
     /// Outcomes of requests that left at exactly this rate.
     fresh: u32,
-    /// Requests that had to wait, and all.
-    held: u32,
-    admitted: u32,
+    /// How much left.
+    left: f64,
 }
 
 /// Tells at which rate a request left.
@@ -204,9 +201,8 @@ impl Bound {
         self.free_at.checked_sub(SLACK).unwrap_or(self.free_at)
     }
 
-    fn leave(&mut self, amount: f64, was_held: bool, now: Instant) -> Ticket {
-        self.seen.admitted += 1;
-        self.seen.held += u32::from(was_held);
+    fn leave(&mut self, amount: f64, now: Instant) -> Ticket {
+        self.seen.left += amount;
         if let Some(rate) = self.rate {
             let earliest = now.checked_sub(SLACK).unwrap_or(now);
             self.free_at = self.free_at.max(earliest) + Duration::from_secs_f64((amount / rate).min(3600.0));
@@ -273,7 +269,8 @@ impl Bound {
                 let enough = looked >= LOOK && self.seen.outcomes >= OUTCOMES;
                 let is_plain = self.seen.outcomes >= PLAIN && part > 0.5;
                 if enough || is_plain || looked >= LONGEST_LOOK {
-                    let part = part.clamp(FALL.0, FALL.1);
+                    let most = if is_plain && !enough { PLAIN_FALL } else { FALL.1 };
+                    let part = part.clamp(FALL.0, most);
                     self.fall_to(rate * (1.0 - part), now);
                 }
             }
@@ -302,11 +299,12 @@ impl Bound {
 
     fn consider_rise(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
-        let is_what_holds = self.seen.held * 4 > self.seen.admitted;
-        let is_time = now >= self.quiet_until && now.saturating_duration_since(self.begun) >= RISE_EVERY;
+        let passed = now.saturating_duration_since(self.begun);
+        let is_used = self.seen.left >= USED * rate * passed.as_secs_f64();
+        let is_time = now >= self.quiet_until && passed >= RISE_EVERY;
         let is_below = rate < NEAR * self.best;
         let enough = if is_below { BOLD_OUTCOMES } else { RISE_OUTCOMES };
-        if !is_time || !is_what_holds || self.seen.fresh < enough {
+        if !is_time || !is_used || self.seen.fresh < enough {
             return;
         }
         self.proven = rate;
@@ -317,7 +315,13 @@ impl Bound {
         } else {
             rate * step(&RISES)
         };
-        self.rises += 1;
+        if is_below && risen >= NEAR * self.best {
+            // From here on it is new ground again.
+            self.rises = 1;
+            self.quiet_until = now + QUIET.1;
+        } else {
+            self.rises += 1;
+        }
         self.begin(risen, now);
     }
 

@@ -121,7 +121,7 @@ impl Pace {
             // A refusal means that the others are waiting already.
             let _ = requests.check();
         }
-        let _ = self.allowance().leave(0, false, Instant::now());
+        let _ = self.allowance().leave(0, Instant::now());
     }
 
     /// Waits until the user's caps let one request with `bytes` of body go.
@@ -136,7 +136,7 @@ impl Pace {
         let _first = self.gate.try_lock().ok()?;
         let now = Instant::now();
         let mut allowance = self.allowance();
-        (allowance.opens() <= now).then(|| allowance.leave(bytes, false, now))
+        (allowance.opens() <= now).then(|| allowance.leave(bytes, now))
     }
 
     /// The same after a wait. One after the other, in the order in which they came: what is learned meanwhile holds for all
@@ -147,7 +147,7 @@ impl Pace {
             let opens = self.allowance().opens();
             let now = Instant::now();
             if opens <= now {
-                return self.allowance().leave(bytes, true, now);
+                return self.allowance().leave(bytes, now);
             }
             tokio::time::sleep_until(opens).await;
         }

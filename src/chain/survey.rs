@@ -50,11 +50,13 @@ pub async fn survey(source: PageBlob, previous: Option<PageBlob>, across_hosts: 
     if let Some(previous_id) = &previous_id {
         check_pair(&source_id, previous_id, &source, across_hosts)?;
     }
-    let source = reach(source, source_id).await?;
-    let previous = match (previous, previous_id) {
-        (Some(blob), Some(id)) => Some(reach(blob, id).await?),
-        _ => None,
+    let reach_previous = async {
+        match previous.zip(previous_id) {
+            Some((blob, id)) => reach(blob, id).await.map(Some),
+            None => Ok(None),
+        }
     };
+    let (source, previous) = tokio::try_join!(reach(source, source_id), reach_previous)?;
     finish(source, previous).await
 }
 

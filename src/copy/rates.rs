@@ -12,6 +12,8 @@ use crate::progress::Progress;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A copy that is younger has not shown yet what it can.
 const OPENING: Duration = Duration::from_secs(6);
+/// What came in so many looks is what can come: in a single one something else may have been waited for.
+const FEW: usize = 4;
 /// Requests are what is short when a copy makes more than this part of what the service takes.
 const MANY: f64 = 0.8;
 
@@ -23,8 +25,9 @@ pub(super) struct Look {
     bytes: u64,
     requests: u64,
     rates: Option<Rates>,
-    /// The most bytes a second that came in any look.
-    most: f64,
+    /// Bytes a second that came in the last few looks.
+    lately: [f64; FEW],
+    looks: usize,
 }
 
 impl Look {
@@ -37,7 +40,8 @@ impl Look {
             bytes: read.bytes_in,
             requests: read.requests,
             rates: None,
-            most: 0.0,
+            lately: [0.0; FEW],
+            looks: 0,
         }
     }
 
@@ -53,11 +57,14 @@ impl Look {
             let read = progress.source.read();
             let bytes = (read.bytes_in - self.bytes) as f64 / passed.as_secs_f64();
             let requests = (read.requests - self.requests) as f64 / passed.as_secs_f64();
-            self.most = self.most.max(bytes);
+            self.lately[self.looks % FEW] = bytes;
+            self.looks += 1;
             (self.bytes, self.requests, self.looked_at) = (read.bytes_in, read.requests, Instant::now());
-            // Neither is used up: then it is the line that is narrow, and bytes are dearer than the service makes them.
+            // Neither is used up: then it is the line that is narrow, or the source answers more slowly instead of refusing,
+            // and bytes are dearer than they seem.
             if self.begun.elapsed() >= OPENING && requests < MANY * rates.requests_per_second {
-                rates.bytes_per_second = rates.bytes_per_second.min(self.most.max(1.0));
+                let most = self.lately.into_iter().fold(1.0, f64::max);
+                rates.bytes_per_second = rates.bytes_per_second.min(most);
             }
         }
         self.rates = Some(rates);

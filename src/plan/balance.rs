@@ -6,19 +6,16 @@
 //! bytes unused while requests are waited for, any wider one the other way round. (To take the narrowest first is best
 //! because each joined gap saves the same, one request.)
 //!
-//! The gaps to come are not known, so the limit is steered: after each chunk, wider when requests are what is short, and
-//! narrower when bytes are.
+//! The gaps to come are not known, so the limit is steered: each chunk makes it wider by the time that its request takes,
+//! and narrower by the time that its bytes take. It rests where both take the same. There is no memory of earlier chunks in
+//! it that could be wrong when the rates change, and nothing that could swing.
 
 use crate::leaf::LEAF;
 
 /// What a page blob takes, as documented: 60 MiB/s and 500 requests/s.
 const DOCUMENTED: Rates = Rates { bytes_per_second: 60.0 * 1_048_576.0, requests_per_second: 500.0 };
-/// What counts of a chunk after as many others: the last second or two of a copy that is held back by requests.
-const REMEMBERED: f64 = 0.999;
-/// How much one short chunk moves the limit at most.
-const STEP: f64 = 0.02;
-/// As how many short chunks one counts at most.
-const MOST_AT_ONCE: f64 = 16.0;
+/// How much wider a second of requests makes it, and how much narrower a second of bytes: e times.
+const STEER: f64 = 3.0;
 
 /// What the scarcer side of a copy takes in a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,15 +47,12 @@ pub(super) struct Balance {
     widest: f64,
     /// Not wider than a chunk.
     most: f64,
-    /// Seconds that the chunks of late take, for their bytes and for their requests.
-    by_bytes: f64,
-    by_requests: f64,
 }
 
 impl Balance {
     pub(super) fn new(rates: Rates, chunk: u64) -> Self {
         let most = chunk as f64;
-        Self { rates, widest: rates.break_even().min(most), most, by_bytes: 0.0, by_requests: 0.0 }
+        Self { rates, widest: rates.break_even().min(most), most }
     }
 
     pub(super) fn learn(&mut self, rates: Rates) {
@@ -73,13 +67,9 @@ impl Balance {
 
     /// A chunk of so many bytes was planned.
     pub(super) fn planned(&mut self, bytes: u64) {
-        self.by_bytes = self.by_bytes * REMEMBERED + bytes as f64 / self.rates.bytes_per_second;
-        self.by_requests = self.by_requests * REMEMBERED + 1.0 / self.rates.requests_per_second;
-        let short_of_requests =
-            (self.by_requests - self.by_bytes) / (self.by_requests + self.by_bytes).max(f64::MIN_POSITIVE);
-        // A long chunk says as much as the short ones that take as long.
-        let weight = (bytes as f64 / self.rates.break_even()).clamp(1.0, MOST_AT_ONCE);
-        self.widest = (self.widest * (short_of_requests * STEP * weight).exp()).clamp(LEAF as f64, self.most);
+        let Rates { bytes_per_second, requests_per_second } = self.rates;
+        let short_of_requests = 1.0 / requests_per_second - bytes as f64 / bytes_per_second;
+        self.widest = (self.widest * (short_of_requests * STEER).exp()).clamp(LEAF as f64, self.most);
     }
 }
 
@@ -146,5 +136,34 @@ mod tests {
                 assert!(steered <= best * 1.03, "gaps of {mean}, {rates:?}: {steered} s, at best {best} s");
             }
         }
+    }
+
+    #[test]
+    fn rates_that_fall_together_and_come_back_change_nothing() {
+        let gaps = gaps(100e3);
+        let rates = Rates::default();
+        let mut balance = Balance::new(rates, 4 << 20);
+        let (mut chunks, mut least, mut most) = (0, f64::MAX, 0.0);
+        let mut chunk = SIZE;
+        for gap in gaps {
+            if gap <= balance.widest && chunk + gap < 4e6 {
+                chunk += gap + SIZE;
+                continue;
+            }
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            balance.planned(chunk as u64);
+            chunk = SIZE;
+            chunks += 1;
+            let third = (10_000..20_000).contains(&chunks);
+            let part = if third { 3.0 } else { 1.0 };
+            balance.learn(Rates {
+                bytes_per_second: rates.bytes_per_second / part,
+                requests_per_second: rates.requests_per_second / part,
+            });
+            if chunks > 5000 {
+                (least, most) = (f64::min(least, balance.widest), f64::max(most, balance.widest));
+            }
+        }
+        assert!(chunks > 25_000 && most < least * 2.0, "{chunks} chunks, {least} to {most}");
     }
 }

@@ -67,7 +67,7 @@ fn run(scarce: Scarce, limit: fn(f64) -> f64, bytes: u64, workers: usize, second
     let mut events: BinaryHeap<Reverse<(u64, Event)>> =
         (0..workers).map(|worker| Reverse((nanos(worker as f64 / 1000.0), Event::Begins(worker)))).collect();
     let mut queue = std::collections::VecDeque::new();
-    let (mut waits_until, mut has_waited) = (start, false);
+    let mut waits_until = start;
     let (mut passed, mut late, mut late_refused) = (0.0, 0.0, 0.0);
     while let Some(Reverse((time, event))) = events.pop() {
         let now = time as f64 / 1e9;
@@ -89,16 +89,11 @@ fn run(scarce: Scarce, limit: fn(f64) -> f64, bytes: u64, workers: usize, second
                             let opens = opens.duration_since(start).as_secs_f64();
                             events.push(Reverse((nanos(opens) + 1, Event::Opens)));
                         }
-                        has_waited = true;
                         break;
                     }
                     queue.pop_front();
-                    turns[worker] = Some(allowance.leave(bytes, has_waited, at(now)));
-                    has_waited = !queue.is_empty();
+                    turns[worker] = Some(allowance.leave(bytes, at(now)));
                     events.push(Reverse((nanos(now + ROUND_TRIP / 2.0), Event::Arrives(worker))));
-                }
-                if queue.is_empty() {
-                    has_waited = false;
                 }
             }
             Event::Arrives(worker) => {
@@ -172,7 +167,7 @@ fn without_refusals_nothing_is_held_back() {
     let now = Instant::now();
     for _ in 0..1000 {
         assert!(allowance.opens() <= now);
-        let turn = allowance.leave(4 << 20, false, now);
+        let turn = allowance.leave(4 << 20, now);
         allowance.passed(turn, now);
     }
     assert_eq!(allowance.learned(), Learned::default());
@@ -184,7 +179,7 @@ fn a_single_refusal_is_no_limit() {
     let mut allowance = Allowance::new(now);
     for second in 0..20 {
         for _ in 0..100 {
-            let turn = allowance.leave(4096, false, now + Duration::from_secs(second));
+            let turn = allowance.leave(4096, now + Duration::from_secs(second));
             let later = now + Duration::from_millis(second * 1000 + 100);
             match second {
                 5 => allowance.refused(turn, Scarce::Requests, later),
