@@ -1,7 +1,7 @@
 //! A page blob's limits, and lines that are slow and lossy: how much of what there is does a copy use?
 //!
 //! ```sh
-//! cargo bench --bench limits                  # all, about eight minutes
+//! cargo bench --bench limits                  # all, about twelve minutes
 //! cargo bench --bench limits -- dense         # those whose name has it
 //! cargo bench --bench limits -- dense --course  # and what happened in every two seconds
 //! ```
@@ -61,7 +61,7 @@ fn scenes() -> Vec<Scene> {
             dips: true,
             ..scene("scattered, limit to a third and back", 20 * GIB, scattered, page_blob())
         },
-        Scene { cut: 0.01, ..scene("50 Mbit/s, 200 ms, 1% cut", GIB / 4, Pattern::Dense, line) },
+        Scene { cut: 0.01, ..scene("50 Mbit/s, 200 ms, 1% cut", GIB, Pattern::Dense, line) },
     ]
 }
 

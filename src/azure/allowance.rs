@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(300);
 /// Outcomes that a fall rests on, unless they come slowly.
 const OUTCOMES: u32 = 16;
 /// As many are enough where most of them are refused.
-const PLAIN: u32 = 4;
+const PLAIN: u32 = 8;
 /// The longest look.
 const LONGEST_LOOK: Duration = Duration::from_secs(3);
 /// The smallest fall and the largest.
@@ -49,7 +49,7 @@ const RISE_OUTCOMES: u32 = 15;
 const BOLD_OUTCOMES: u32 = 4;
 const RISE_EVERY: Duration = Duration::from_millis(500);
 /// A rate of which less is used is not proven: something else holds requests back.
-const USED: f64 = 0.8;
+const USED: f64 = 0.9;
 /// One rise after the other.
 const RISES: [f64; 9] = [1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.25, 1.3, 1.5];
 /// The same below the best.
@@ -171,8 +171,11 @@ struct Seen {
     outcomes: u32,
     /// Outcomes of requests that left at exactly this rate.
     fresh: u32,
-    /// How much left.
+    /// How much left since it was last looked at, and when that was.
     left: f64,
+    left_since: Option<Instant>,
+    /// Whether the rate was used when it was last looked at.
+    is_used: bool,
 }
 
 /// Tells at which rate a request left.
@@ -299,12 +302,16 @@ impl Bound {
 
     fn consider_rise(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
-        let passed = now.saturating_duration_since(self.begun);
-        let is_used = self.seen.left >= USED * rate * passed.as_secs_f64();
-        let is_time = now >= self.quiet_until && passed >= RISE_EVERY;
+        let looked_at = self.seen.left_since.unwrap_or(self.begun);
+        let passed = now.saturating_duration_since(looked_at);
+        if passed >= RISE_EVERY {
+            self.seen.is_used = self.seen.left >= USED * rate * passed.as_secs_f64();
+            (self.seen.left, self.seen.left_since) = (0.0, Some(now));
+        }
+        let is_time = now >= self.quiet_until && now.saturating_duration_since(self.begun) >= RISE_EVERY;
         let is_below = rate < NEAR * self.best;
         let enough = if is_below { BOLD_OUTCOMES } else { RISE_OUTCOMES };
-        if !is_time || !is_used || self.seen.fresh < enough {
+        if !is_time || !self.seen.is_used || self.seen.fresh < enough {
             return;
         }
         self.proven = rate;

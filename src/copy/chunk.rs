@@ -16,6 +16,7 @@ use crate::range::{ExtentKind, PageRange};
 
 use super::frontier::{Counts, Written};
 use super::pull::Puller;
+use super::readers::Turn;
 use super::scan::{Scanned, Scanner, ZeroRule, scan};
 
 /// Where chunks are read.
@@ -99,10 +100,11 @@ impl Route {
         }
     }
 
-    /// Moves one chunk.
-    pub async fn copy(&self, chunk: Chunk) -> CallResult<Written> {
+    /// Moves one chunk. `turn`, if it has to wait for one, is its turn to be read, and is over when it was.
+    pub(crate) async fn copy(&self, chunk: Chunk, mut turn: Turn) -> CallResult<Written> {
         let length = chunk.range.len();
         if chunk.kind == ExtentKind::Clear {
+            turn.take();
             self.sink.clear(chunk.range).await?;
             let counts = Counts { chunks: 1, bytes: length, bytes_zero: length, ..Counts::default() };
             return Ok(Written {
@@ -112,12 +114,14 @@ impl Route {
                 counts,
             });
         }
-        if let Some(puller) = &self.puller
-            && let Some(written) = puller.pull(chunk.range).await?
-        {
-            return Ok(written);
+        if let Some(puller) = &self.puller {
+            turn.take();
+            if let Some(written) = puller.pull(chunk.range).await? {
+                return Ok(written);
+            }
         }
         let scanned = self.source.read(chunk.range, self.zeros_in(chunk)).await?;
+        drop(turn);
         let mut counts = Counts { chunks: 1, bytes: length, ..Counts::default() };
         for piece in scanned.pieces {
             if let Some((frames, crc)) = piece.data {

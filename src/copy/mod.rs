@@ -24,6 +24,7 @@ pub mod frontier;
 pub mod keeper;
 pub mod pull;
 mod rates;
+mod readers;
 pub mod scan;
 pub mod window;
 
@@ -52,6 +53,7 @@ use chunk::Route;
 use frontier::{Checkpoint, Frontier, Written};
 use keeper::{Backlog, Keeper};
 use rates::Look;
+use readers::Readers;
 use window::Window;
 
 /// Chunks that may be written ahead of one that is still being tried: what the frontier remembers of them.
@@ -157,6 +159,7 @@ pub struct Run<'a> {
     totals: Totals,
     chunks: u64,
     in_flight: JoinSet<Outcome>,
+    readers: Readers,
     /// Memory for the next chunk, out of what runs share.
     room: Option<Room>,
     /// The turn in which it comes.
@@ -192,6 +195,7 @@ impl<'a> Run<'a> {
             totals: Totals::default(),
             chunks: 0,
             in_flight: JoinSet::new(),
+            readers: Readers::default(),
             room: None,
             asked: FuturesUnordered::new(),
             notes: true,
@@ -301,6 +305,7 @@ impl<'a> Run<'a> {
 
     fn start_chunks(&mut self) {
         self.window.observe(self.progress.signs(), Instant::now().into_std());
+        self.readers.resize(self.window.readers());
         while let Some(chunk) = self.planned.front().copied()
             && (self.keeper.backlog() < Backlog::Full || self.chunks == self.frontier.next())
             && self.window.has_room(memory_of(chunk))
@@ -314,9 +319,11 @@ impl<'a> Run<'a> {
             let number = self.chunks;
             self.chunks += 1;
             let route = Arc::clone(&self.route);
-            let started = Instant::now();
+            let turn = self.readers.turn();
             self.in_flight.spawn(async move {
-                let written = route.copy(chunk).await;
+                let turn = turn.await;
+                let started = Instant::now();
+                let written = route.copy(chunk, turn).await;
                 drop(room);
                 Outcome { number, chunk, started, written }
             });

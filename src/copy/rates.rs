@@ -15,7 +15,7 @@ const OPENING: Duration = Duration::from_secs(6);
 /// What came in so many looks is what can come: in a single one something else may have been waited for.
 const FEW: usize = 4;
 /// Requests are what is short when a copy makes more than this part of what the service takes.
-const MANY: f64 = 0.8;
+const MANY: f64 = 0.98;
 
 /// Looks at a copy now and then.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use crate::measure::hold::Hold;
 
 const SHRINK: f64 = 0.65;
+/// A line to the source is not used by less than two.
+const READERS: usize = 2;
 /// Chunks to begin with.
 const FIRST: f64 = 2.0;
 /// Time-outs of requests that were under way together count once.
@@ -189,6 +191,12 @@ impl Window {
             self.shrunk_at = Some(now);
             self.limit = (self.limit * SHRINK).max(1.0);
         }
+    }
+
+    /// How many of the chunks may be read at a time: see `readers`.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn readers(&self) -> usize {
+        (self.limit as usize).div_ceil(2).max(READERS)
     }
 
     /// Chunks in flight.

@@ -105,7 +105,7 @@ pub(super) async fn write(
             && let Some(range) = rest.next()
         {
             let chunk = Chunk { range: *range, kind: ExtentKind::Data, changed: range.len(), widest_gap: 0 };
-            writing.push_back(route.copy(chunk));
+            writing.push_back(route.copy(chunk, None));
             continue;
         }
         let Some(written) = writing.next().await else { return Ok(done) };
