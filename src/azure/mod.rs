@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! resource   a URL as the user gave it    sas    the secret in it: kept byte for byte, renewed in use
+//! client     what all endpoints share
 //! endpoint   one URL with its connection, time-outs, rights, pace and count    sdk    as the SDK's transport
 //! page_blob  control calls, through the official SDK
 //! pages      page data: ranged reads, page writes, page writes that the service reads by itself, clears
@@ -15,6 +16,7 @@
 mod allowance;
 pub mod arm;
 pub mod block_blob;
+pub mod client;
 pub mod crc64;
 pub mod credentials;
 pub mod destination;
@@ -36,8 +38,9 @@ pub mod tokens;
 pub use allowance::Learned;
 pub use arm::{Arm, ArmEndpoint, ArmId, ArmKind, ManagedSnapshot};
 pub use block_blob::BlockBlob;
+pub use client::{Client, Timeouts};
 pub use destination::Destination;
-pub use endpoint::{Client, Endpoint, Timeouts};
+pub use endpoint::Endpoint;
 pub use failure::{CallError, Cause};
 pub use meter::{Meter, Reading};
 pub use pace::{Caps, Pace};

@@ -20,7 +20,8 @@ use futures::TryStreamExt;
 use tokio::time::Instant;
 
 use super::allowance::Learned;
-use super::endpoint::{Client, Endpoint, SERVICE_VERSION};
+use super::client::Client;
+use super::endpoint::{Endpoint, SERVICE_VERSION};
 use super::failure::{CallError, CallResult, Cause};
 use super::pace::{Caps, Pace};
 use super::resource::Resource;

@@ -22,7 +22,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
-use super::endpoint::{Client, describe};
+use super::client::{Client, describe};
 use super::failure::{CallError, CallResult, Cause};
 use super::meter::Meter;
 use super::reply::ServiceReply;
