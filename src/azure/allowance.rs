@@ -38,6 +38,10 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3);
 const FALL: (f64, f64) = (0.02, 0.8);
 /// The largest that rests on a few outcomes: refusals come in bursts.
 const PLAIN_FALL: f64 = 0.6;
+/// No rate falls below so many requests or bytes a second, nor below this part of the best: while nothing comes through at
+/// all, nothing is learned.
+const LEAST: (f64, f64) = (1.0, 262_144.0);
+const LEAST_OF_BEST: f64 = 0.02;
 /// Without refusals for this long, the rate rises: near the best that was ever given, and below it.
 const QUIET: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(3));
 /// Near the best means at least this part of it.
@@ -104,7 +108,7 @@ impl Scarce {
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
-        Self { requests: Bound::new(now), bytes: Bound::new(now) }
+        Self { requests: Bound::new(LEAST.0, now), bytes: Bound::new(LEAST.1, now) }
     }
 
     /// When the next request may leave. Asked again after a wait: the rates may have changed.
@@ -140,6 +144,8 @@ impl Allowance {
 /// The learned limit of one scarce thing.
 #[derive(Debug)]
 struct Bound {
+    /// No rate is lower, whatever is refused.
+    least: f64,
     /// Amount a second; `None` until something was refused.
     rate: Option<f64>,
     /// When the next one may leave.
@@ -183,8 +189,9 @@ struct Seen {
 struct Ticket(u32);
 
 impl Bound {
-    fn new(now: Instant) -> Self {
+    fn new(least: f64, now: Instant) -> Self {
         Self {
+            least,
             rate: None,
             free_at: now,
             best: 0.0,
@@ -260,6 +267,9 @@ impl Bound {
                         // A refusal now and then has other reasons than a limit.
                         self.seen = Seen::default();
                     }
+                } else if looked >= LONGEST_LOOK {
+                    // Nothing comes through at all, which is an outage and no rate.
+                    self.seen = Seen::default();
                 }
             }
             // Asked for again below the best, and not given: one refusal is answer enough.
@@ -270,7 +280,7 @@ impl Bound {
                 let all = self.seen.passed + self.seen.refused;
                 let part = if all > 0.0 { self.seen.refused / all } else { 0.0 };
                 let enough = looked >= LOOK && self.seen.outcomes >= OUTCOMES;
-                let is_plain = self.seen.outcomes >= PLAIN && part > 0.5;
+                let is_plain = self.seen.outcomes >= PLAIN && part > 0.5 && looked >= LOOK / 3;
                 if enough || is_plain || looked >= LONGEST_LOOK {
                     let most = if is_plain && !enough { PLAIN_FALL } else { FALL.1 };
                     let part = part.clamp(FALL.0, most);
@@ -333,7 +343,7 @@ impl Bound {
     }
 
     fn begin(&mut self, rate: f64, now: Instant) {
-        self.rate = Some(rate.max(0.1));
+        self.rate = Some(rate.max(self.least).max(LEAST_OF_BEST * self.best));
         self.epoch += 1;
         self.begun = now;
         self.seen = Seen::default();

@@ -103,8 +103,9 @@ pub(super) async fn run(
     let work = replicate(&step, client, &settings, &progress, &enough);
     let (outcome, watch) = watched(&progress, bound, &enough, work).await;
     let course = observer.finish();
+    let mut has_fallen_back = false;
     match outcome {
-        Ok(_) => {}
+        Ok(report) => has_fallen_back = report.fell_back.is_some(),
         // It saw enough.
         Err(error) if error.kind() == ErrorKind::Interrupted && watch.is_enough && !cancel.is_cancelled() => {
         }
@@ -118,7 +119,7 @@ pub(super) async fn run(
             .next("name snapshots that differ, or give --duration more time"));
     }
     let read = progress.read();
-    if setting.mode == Mode::Server && progress.sent() > bytes / 2 {
+    if setting.mode == Mode::Server && (has_fallen_back || progress.sent() > bytes / 2) {
         let why = "the service did not pull the bytes by itself; they went through this machine";
         return Err(Error::new(ErrorKind::Refused, "measure mode server", why)
             .on(&step.target)

@@ -86,6 +86,12 @@ impl Route {
         ZeroRule { shortest_run, ..self.zeros }
     }
 
+    /// Whether what is copied passes this machine, from a source that is counted.
+    pub(super) fn is_streaming(&self) -> bool {
+        let pulls = self.puller.as_ref().is_some_and(|puller| puller.fell_back().is_none());
+        matches!(self.source, Source::Blob { .. }) && !pulls
+    }
+
     /// What both sides take in a second: as documented, or found, or allowed by the user.
     pub(super) fn rates(&self) -> Rates {
         let source = if let Source::Blob { blob, .. } = &self.source { Some(blob.learned()) } else { None };
@@ -104,7 +110,6 @@ impl Route {
     pub(crate) async fn copy(&self, chunk: Chunk, mut turn: Turn) -> CallResult<Written> {
         let length = chunk.range.len();
         if chunk.kind == ExtentKind::Clear {
-            turn.take();
             self.sink.clear(chunk.range).await?;
             let counts = Counts { chunks: 1, bytes: length, bytes_zero: length, ..Counts::default() };
             return Ok(Written {
@@ -114,7 +119,9 @@ impl Route {
                 counts,
             });
         }
-        if let Some(puller) = &self.puller {
+        if let Some(puller) = &self.puller
+            && puller.fell_back().is_none()
+        {
             turn.take();
             if let Some(written) = puller.pull(chunk.range).await? {
                 return Ok(written);

@@ -184,7 +184,8 @@ impl<'a> Run<'a> {
     ) -> Self {
         Self {
             keeper,
-            window: Window::new(options.concurrency, options.memory, route.sink.call_timeout()),
+            window: Window::new(options.concurrency, options.memory, route.sink.call_timeout())
+                .since(progress.signs()),
             route: Arc::new(route),
             options,
             progress,
@@ -290,7 +291,7 @@ impl<'a> Run<'a> {
         match extent {
             Some(extent) => {
                 if let Some(planner) = &mut self.planner {
-                    planner.learn(self.rates.now(&self.route, self.progress));
+                    planner.learn(self.rates.now(&self.route, self.progress, self.window.is_queue()));
                     planner.push(extent, &mut chunks);
                 }
             }
@@ -305,7 +306,6 @@ impl<'a> Run<'a> {
 
     fn start_chunks(&mut self) {
         self.window.observe(self.progress.signs(), Instant::now().into_std());
-        self.readers.resize(self.window.readers());
         while let Some(chunk) = self.planned.front().copied()
             && (self.keeper.backlog() < Backlog::Full || self.chunks == self.frontier.next())
             && self.window.has_room(memory_of(chunk))
@@ -319,15 +319,19 @@ impl<'a> Run<'a> {
             let number = self.chunks;
             self.chunks += 1;
             let route = Arc::clone(&self.route);
-            let turn = self.readers.turn();
+            let turn = (chunk.kind == ExtentKind::Data).then(|| self.readers.turn());
             self.in_flight.spawn(async move {
-                let turn = turn.await;
+                let turn = match turn {
+                    Some(turn) => turn.await,
+                    None => None,
+                };
                 let started = Instant::now();
                 let written = route.copy(chunk, turn).await;
                 drop(room);
                 Outcome { number, chunk, started, written }
             });
         }
+        self.readers.resize_for(self.window.chunks());
         self.progress.show_window(self.window.chunks(), self.window.limit(), self.hold());
     }
 
@@ -352,6 +356,7 @@ impl<'a> Run<'a> {
         match self.planned.front() {
             None if self.planner.is_some() => Hold::Listing,
             None => Hold::Drained,
+            Some(_) if !self.asked.is_empty() => Hold::Memory,
             Some(chunk) => self.window.hold(memory_of(*chunk)).unwrap_or(Hold::Recording),
         }
     }

@@ -46,7 +46,8 @@ impl Look {
     }
 
     /// The rates at this moment.
-    pub(super) fn now(&mut self, route: &Route, progress: &Progress) -> Rates {
+    /// `is_queue` says whether chunks wait for each other.
+    pub(super) fn now(&mut self, route: &Route, progress: &Progress, is_queue: bool) -> Rates {
         let passed = self.looked_at.elapsed();
         match self.rates {
             Some(rates) if passed < LOOK_EVERY => return rates,
@@ -60,9 +61,10 @@ impl Look {
             self.lately[self.looks % FEW] = bytes;
             self.looks += 1;
             (self.bytes, self.requests, self.looked_at) = (read.bytes_in, read.requests, Instant::now());
-            // Neither is used up: then it is the line that is narrow, or the source answers more slowly instead of refusing,
-            // and bytes are dearer than they seem.
-            if self.begun.elapsed() >= OPENING && requests < MANY * rates.requests_per_second {
+            // Requests are not used up, and yet chunks wait: then it is the line that is narrow, or the source answers more
+            // slowly instead of refusing, and bytes are dearer than they seem.
+            let is_narrow = is_queue && requests < MANY * rates.requests_per_second;
+            if self.begun.elapsed() >= OPENING && route.is_streaming() && is_narrow {
                 let most = self.lately.into_iter().fold(1.0, f64::max);
                 rates.bytes_per_second = rates.bytes_per_second.min(most);
             }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// A line to the source is not used by less than two.
+const LEAST: usize = 2;
+
 /// Gives chunks their turns to be read, in the order in which they ask.
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -20,13 +23,15 @@ pub(crate) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Default for Readers {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(1)), count: 1 }
+        Self { turns: Arc::new(Semaphore::new(LEAST)), count: LEAST }
     }
 }
 
 impl Readers {
-    /// From now on so many are read at a time, as far as not more are already.
-    pub(super) fn resize(&mut self, count: usize) {
+    /// From now on as many are read at a time as suits so many chunks in flight. Turns that were given end as they began, and
+    /// who waits already may still come first.
+    pub(super) fn resize_for(&mut self, chunks: usize) {
+        let count = chunks.div_ceil(2).max(LEAST);
         if count > self.count {
             self.turns.add_permits(count - self.count);
             self.count = count;
@@ -54,16 +59,17 @@ mod tests {
         let mut readers = Readers::default();
         let taken =
             |readers: &Readers| std::iter::from_fn(|| readers.turn().now_or_never()).collect::<Vec<_>>();
-        readers.resize(3);
-        let three = taken(&readers);
-        assert_eq!(three.len(), 3);
-        // Those that are under way end as they began.
-        readers.resize(1);
+        readers.resize_for(9);
+        let five = taken(&readers);
+        assert_eq!(five.len(), 5);
+        readers.resize_for(4);
         assert!(taken(&readers).is_empty());
-        drop(three);
-        readers.resize(1);
-        assert_eq!(taken(&readers).len(), 1);
-        readers.resize(2);
+        drop(five);
+        readers.resize_for(4);
         assert_eq!(taken(&readers).len(), 2);
+        readers.resize_for(1);
+        assert_eq!(taken(&readers).len(), 2);
+        readers.resize_for(12);
+        assert_eq!(taken(&readers).len(), 6);
     }
 }

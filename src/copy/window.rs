@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 use crate::measure::hold::Hold;
 
 const SHRINK: f64 = 0.65;
-/// A line to the source is not used by less than two.
-const READERS: usize = 2;
 /// Chunks to begin with.
 const FIRST: f64 = 2.0;
 /// Time-outs of requests that were under way together count once.
@@ -29,12 +27,14 @@ const SLOW: Duration = Duration::from_secs(6);
 /// How often the requests that wait for their turn are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The window neither grows when requests wait for more than this part of the time that chunks are in flight…
-const WAITS: f64 = 0.25;
+const WAITS: f64 = 0.2;
 /// …nor stays as it is when they wait for more than this.
-const WAITS_MUCH: f64 = 0.5;
+const WAITS_MUCH: f64 = 0.35;
 const EASE: f64 = 0.9;
 /// Chunks that usually take this many times as long as when they were quickest wait for each other.
 const QUEUED: f64 = 2.0;
+/// As long as so many may be in flight, they do not wait for each other but for the line.
+const FEW: f64 = 4.0;
 /// How much a chunk changes what is usual.
 const WEIGHT: f64 = 0.0625;
 /// The quickest is forgotten slowly, by this part a second: lines change.
@@ -69,6 +69,8 @@ pub struct Window {
     waits: f64,
     shrunk_at: Option<Instant>,
     times: [Option<Times>; CLASSES],
+    /// Whether the last chunk waited for others.
+    is_queue: bool,
 }
 
 /// How long chunks of one size take, in seconds.
@@ -112,7 +114,14 @@ impl Window {
             waits: 0.0,
             shrunk_at: None,
             times: [None; CLASSES],
+            is_queue: false,
         }
+    }
+
+    /// The same, where `signs` were seen before there was a window.
+    #[must_use]
+    pub(crate) fn since(self, signs: Signs) -> Self {
+        Self { seen: signs, ..self }
     }
 
     /// Whether a chunk that takes `bytes` of memory may start.
@@ -142,7 +151,12 @@ impl Window {
     pub fn leave(&mut self, bytes: u64, elapsed: Duration, now: Instant) {
         self.chunks -= 1;
         self.bytes -= bytes;
-        let is_queued = self.is_queued(bytes, elapsed, now);
+        // What takes no memory is no data. A few chunks are no queue, however much longer they take than once: then it is the
+        // line that changed.
+        if bytes > 0 {
+            self.is_queue = self.is_queued(bytes, elapsed, now);
+        }
+        let is_queued = self.is_queue && self.limit > FEW;
         if elapsed > self.slow * 2 {
             self.shrink(now);
         } else if is_queued && self.opening {
@@ -190,13 +204,14 @@ impl Window {
         if self.shrunk_at.is_none_or(|then| now.duration_since(then) >= DEAD_TIME) {
             self.shrunk_at = Some(now);
             self.limit = (self.limit * SHRINK).max(1.0);
+            // What was quick on another line says nothing of this one.
+            self.times = [None; CLASSES];
         }
     }
 
-    /// How many of the chunks may be read at a time: see `readers`.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(crate) fn readers(&self) -> usize {
-        (self.limit as usize).div_ceil(2).max(READERS)
+    /// Whether chunks were seen to wait for each other.
+    pub(crate) fn is_queue(&self) -> bool {
+        self.is_queue
     }
 
     /// Chunks in flight.
