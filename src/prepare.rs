@@ -36,7 +36,7 @@ pub(crate) async fn prepare(
     progress.enter(Phase::Checking);
     let target = connect_target(&step.target, client, settings, progress)?;
     let sources = look_at_sources(step, client, settings, progress);
-    let (survey, look) = tokio::try_join!(sources, async { Ok(base::look(&target).await?) })?;
+    let (survey, look) = tokio::try_join!(sources, base::look(&target))?;
     let opening = opening_of(&survey, step.origin.clone(), settings);
     decided(survey, target, opening, &look)
 }
