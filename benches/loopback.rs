@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench loopback                     # 2 GiB, three rounds
 //! cargo bench --bench loopback -- --size 8 --rounds 5 --tls
+//! cargo bench --bench loopback -- --chunk 1024 --window 4   # KiB, and in flight; otherwise as it comes
 //! ```
 //!
 //! Servers and each way run in processes of their own; the ways take turns, so that what else the machine does meets
@@ -17,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use snapferry::azure::{Client, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
+use snapferry::azure::{Client, LARGEST_CHUNK, PlainHttp, Resource, RetryPolicy, Role, Timeouts};
 use snapferry::replicate::replicate;
 use snapferry::step::{Settings, Step, Verify};
 use snapferry_emulator::{Config, Emulator, Pattern};
@@ -27,36 +28,41 @@ use snapferry_emulator::{Config, Emulator, Pattern};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const CHUNK: u64 = 4 << 20;
 const GIB: u64 = 1 << 30;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (mut size, mut rounds, mut tls) = (2, 3, false);
+    let (mut chunk, mut window) = (LARGEST_CHUNK, Settings::default().copy.concurrency);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap();
         match &*argument {
             "--size" => size = value().parse().unwrap(),
             "--rounds" => rounds = value().parse().unwrap(),
             "--tls" => tls = true,
+            "--chunk" => chunk = value().parse::<u64>().unwrap() << 10,
+            "--window" => window = value().parse().unwrap(),
             "serve" => return serve(&value()),
-            "pump" => return report(|| pump(&value(), &value())),
-            "copy" => return report(|| copy(&value(), &value())),
-            unknown => panic!("{unknown} is unknown: --size GIB, --rounds N, --tls"),
+            "pump" => return report(|| pump(&value(), &value(), chunk)),
+            "copy" => return report(|| copy(&value(), &value(), chunk, window)),
+            unknown => {
+                panic!("{unknown} is unknown: --size GIB, --rounds N, --tls, --chunk KIB, --window N")
+            }
         }
     }
-    compare(size * GIB, rounds, tls);
+    let given = ["--chunk".to_owned(), (chunk >> 10).to_string(), "--window".to_owned(), window.to_string()];
+    compare(size * GIB, rounds, tls, &given);
 }
 
 /// Runs the ways in turns and prints a table.
-fn compare(size: u64, rounds: usize, tls: bool) {
+fn compare(size: u64, rounds: usize, tls: bool, given: &[String]) {
     let server = Server::start(size, tls);
     let ways = ["pump", "copy"];
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
     for round in 0..rounds {
         for (way, runs) in ways.iter().zip(&mut runs) {
             let target = server.target.replacen("/base?", &format!("/{way}-{round}?"), 1);
-            let run = Run::of(&server, way, &target, size);
+            let run = Run::of(&server, given, way, &target, size);
             println!("{way:8} {:6.2} GiB/s {:6.2} CPU s/GiB {:4} MiB", run.rate, run.cpu, run.peak >> 20);
             runs.push(run);
         }
@@ -86,8 +92,9 @@ struct Run {
 }
 
 impl Run {
-    fn of(server: &Server, way: &str, target: &str, size: u64) -> Self {
+    fn of(server: &Server, given: &[String], way: &str, target: &str, size: u64) -> Self {
         let output = Command::new(std::env::current_exe().unwrap())
+            .args(given)
             .args([way, &server.source, target])
             .envs(server.certificate.as_ref().map(|path| ("SSL_CERT_FILE", path.path())))
             .stderr(Stdio::inherit())
@@ -179,7 +186,7 @@ fn report(work: impl FnOnce()) {
 }
 
 /// The product, with everything that it checks.
-fn copy(source: &str, target: &str) {
+fn copy(source: &str, target: &str, chunk: u64, window: usize) {
     let parse = |role, text: &str| Resource::parse(role, text, PlainHttp::LoopbackOnly).unwrap();
     let step = Step {
         source: parse(Role::Source, source),
@@ -189,16 +196,13 @@ fn copy(source: &str, target: &str) {
     };
     let client = Client::new(Timeouts::default(), RetryPolicy::default(), None).unwrap();
     let mut settings = Settings { verify: Verify::None, ..Settings::default() };
-    // For one measurement of benches/README.md.
-    if let Ok(window) = std::env::var("LOOPBACK_WINDOW") {
-        settings.copy.concurrency = window.parse().unwrap();
-    }
+    (settings.plan.chunk, settings.copy.concurrency) = (chunk, window);
     let (progress, cancel) = Default::default();
     runtime().block_on(replicate(&step, &client, &settings, &progress, &cancel)).unwrap();
 }
 
 /// 16 chunks at a time, each reply handed to the next request as it comes.
-fn pump(source: &str, target: &str) {
+fn pump(source: &str, target: &str, chunk: u64) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let http = &http;
     runtime().block_on(async move {
@@ -209,9 +213,9 @@ fn pump(source: &str, target: &str) {
         let create =
             create.header("x-ms-blob-content-length", size.to_string()).header("content-length", "0");
         assert_eq!(create.send().await.unwrap().status().as_u16(), 201);
-        futures::stream::iter((0..size).step_by(usize::try_from(CHUNK).unwrap()))
+        futures::stream::iter((0..size).step_by(usize::try_from(chunk).unwrap()))
             .for_each_concurrent(16, |at| async move {
-                let length = CHUNK.min(size - at);
+                let length = chunk.min(size - at);
                 let range = format!("bytes={at}-{}", at + length - 1);
                 let read = http.get(source).header("x-ms-version", "2021-12-02").header("x-ms-range", &range);
                 let body = reqwest::Body::wrap_stream(read.send().await.unwrap().bytes_stream());

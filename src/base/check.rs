@@ -14,6 +14,9 @@ use crate::verify::first_difference;
 /// Ranges that are compared at once.
 const PARALLEL: usize = 8;
 
+/// Where nothing is expected, windows may be so many times as long: an 8 TiB base is asked about in one round trip.
+const LONGER: u64 = 64;
+
 /// A base that is clean at A must equal its last point: where the service says that it was written to since, both are
 /// read and compared (a rollback writes back the very bytes). A service that cannot tell is passed over: the marker and
 /// the lease still stand.
@@ -21,6 +24,7 @@ pub(crate) async fn unmodified(blob: &PageBlob, marker: &Marker, listing: Listin
     let Some(point) = &marker.point else { return Ok(()) };
     let Ok(whole) = PageRange::new(0, marker.length) else { return Ok(()) };
     let against = Against::BlobSnapshot(point.clone());
+    let listing = ListingOptions { window: listing.window.saturating_mul(LONGER), ..listing };
     let changes = || Listing::start(blob, &against, Some(whole), marker.length, Vec::new(), listing);
     let modified = |why: String| {
         Err(Error::new(ErrorKind::BaseModified, "begin at the base blob as it is", why)

@@ -37,10 +37,15 @@ const SHARED_WINDOW_EXTENTS: usize = 4 << 10;
 /// A data extent is handed out once it is this long: what follows need not be known before it is copied.
 const LONG_ENOUGH: u64 = 1 << 30;
 
+/// The first window is so long, and each next one four times the one before until they are as long as they may be: the server
+/// looks through a whole window before it answers, and nothing is copied before the first answer.
+const FIRST_WINDOW: u64 = 1 << 30;
+const WIDEN: u64 = 4;
+
 /// How page lists are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct ListingOptions {
-    /// Bytes of the blob that one request asks about.
+    /// Most bytes of the blob that one request asks about.
     pub window: u64,
     /// Windows that are open at once.
     pub parallel: usize,
@@ -119,6 +124,8 @@ pub struct Listing {
     options: ListingOptions,
     /// What no window was opened for yet.
     rest: Option<PageRange>,
+    /// Bytes of the next window, while windows are still short.
+    next_window: u64,
     windows: VecDeque<mpsc::Receiver<Message>>,
     /// Ends the windows' tasks when the listing is dropped.
     tasks: JoinSet<()>,
@@ -205,6 +212,7 @@ impl Listing {
             lister: None,
             options: ListingOptions::default(),
             rest: None,
+            next_window: FIRST_WINDOW,
             windows: VecDeque::new(),
             tasks: JoinSet::new(),
             forced: VecDeque::new(),
@@ -229,7 +237,8 @@ impl Listing {
         while self.windows.len() < self.options.parallel.max(1)
             && let (Some(range), Some(lister)) = (self.rest, &self.lister)
         {
-            let (window, rest) = range.split(range.start() + length);
+            let (window, rest) = range.split(range.start() + length.min(self.next_window));
+            self.next_window = self.next_window.saturating_mul(WIDEN);
             self.rest = rest;
             let is_shared = self.lister.as_ref().is_some_and(|lister| lister.blob.budget().is_some());
             let extents = if is_shared { SHARED_WINDOW_EXTENTS } else { WINDOW_EXTENTS };
