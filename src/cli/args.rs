@@ -113,7 +113,7 @@ pub enum Command {
     Compare(super::compare::CompareArgs),
     /// Measure copies with other settings, and say what limits and which settings are best
     #[command(after_help = super::bench::HELP)]
-    Bench(Box<super::bench::BenchArgs>),
+    Bench(Box<super::bench_args::BenchArgs>),
     /// Print the price table that sync --dry-run counts with, to be edited and given as --prices
     Prices,
     /// Show a disk with three snapshots cross between two emulated regions on this machine, and prove the result

@@ -1,35 +1,34 @@
 //! `snapferry bench`: which settings are best here, and what limits. Also `bench compare` and `bench clean`.
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use snapferry_emulator::Link;
 use tokio_util::sync::CancellationToken;
 
+use super::bench_args::{BenchArgs, BenchCommand, BenchCompareArgs, CleanArgs, SweepArgs};
 use super::bench_emulator::EmulatedRegions;
 use super::bench_text;
 use super::options::AccessArgs;
 use super::output::{self, Output};
 use super::progress::{Look, Shown, watch};
 use super::report::Form;
-use super::settings::{self, parse_percent, parse_size};
+use super::settings;
 use super::whole_file::WholeFile;
 use crate::azure::reply::scrub;
-use crate::azure::{Client, Destination, LARGEST_CHUNK, PlainHttp, RetryPolicy, Role, Timeouts};
+use crate::azure::{Client, Destination, PlainHttp, RetryPolicy, Role, Timeouts};
 use crate::bench::compare::{Comparison, told};
 use crate::bench::estimate::estimate;
 use crate::bench::ground::Ground;
 use crate::bench::profile::Profile;
-use crate::bench::result::{Environment, Mode, Pattern, Results, Setting};
+use crate::bench::result::{Environment, Pattern, Results, Setting};
 use crate::bench::run::{Bound, Subject};
 use crate::bench::sweep::{CONFIDENCE, Done, Sweep, Witness, measure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::price::PriceTable;
-use crate::range::PAGE;
 use crate::report;
 
 pub(super) const HELP: &str = "\
@@ -50,122 +49,6 @@ Examples:
 
 /// A document of more than this is none.
 const LARGEST_DOCUMENT: u64 = 256 << 20;
-/// A disk of the emulator that is larger takes longer than anybody waits.
-const LARGEST_SIZE: u64 = 1 << 40;
-
-/// A benchmark, or something about benchmarks.
-#[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    #[allow(missing_docs)]
-    pub command: Option<BenchCommand>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub sweep: SweepArgs,
-}
-
-/// What else there is to do with benchmarks.
-#[derive(clap::Subcommand)]
-pub enum BenchCommand {
-    /// Say what became faster or slower between benchmarks, where that is sure
-    Compare(BenchCompareArgs),
-    /// Delete what a benchmark could not delete itself
-    Clean(CleanArgs),
-}
-
-/// What is measured, and where.
-#[derive(clap::Args)]
-pub struct SweepArgs {
-    /// SAS URL of a snapshot to copy (URL, @FILE or -). Without it, emulated regions on this machine are measured
-    #[arg(long, env = "SNAPFERRY_SOURCE", hide_env_values = true, value_name = "URL")]
-    pub source: Option<String>,
-    /// SAS URL of an older snapshot: only what differs is copied (URL, @FILE or -)
-    #[arg(long, env = "SNAPFERRY_PREVIOUS", hide_env_values = true, value_name = "URL")]
-    pub previous: Option<String>,
-    /// A container to write to, or a blob in it, which is not touched (URL, @FILE or -)
-    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
-    pub target: Option<String>,
-    /// Most chunks in flight [default: 4,16,64; with --full 4,8,16,32,64]
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub concurrency: Vec<u16>,
-    /// Longest chunks, at most 4MiB [default: 1MiB,4MiB; with --full 512KiB,1MiB,2MiB,4MiB]
-    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size)]
-    pub chunk_size: Vec<u64>,
-    /// Who moves the bytes: stream, server [default: stream; with --full, and emulated, both]
-    #[arg(long, value_name = "MODE,...", value_delimiter = ',', value_parser = parse_mode)]
-    pub mode: Vec<Mode>,
-    /// What the emulated disks hold: dense, scattered, mixed, zeros [default: dense,scattered; with --full all]
-    #[arg(long, value_name = "PATTERN,...", value_delimiter = ',', value_parser = parse_pattern, conflicts_with = "source")]
-    pub pattern: Vec<Pattern>,
-    /// The whole sweep: every value of every option that is not given
-    #[arg(long)]
-    pub full: bool,
-    /// Bytes of each run [default: 512MiB emulated, 1GiB elsewhere]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub size: Option<u64>,
-    /// Longest time of a run's copying
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
-    pub duration: Duration,
-    /// Runs of each mode and pattern before it counts
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub warm_up: u32,
-    /// Runs of each cell that count
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub repeats: u32,
-    /// What decides the order of the runs
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub seed: u64,
-    /// The emulated line and its limits, as emulate has it
-    #[arg(long, value_name = "LINK", value_parser = parse_link, conflicts_with = "source")]
-    pub link: Option<String>,
-    /// Write what was found to this file: a page (.html), Markdown (.md) or JSON (.json); can be given several times
-    #[arg(long, value_name = "FILE")]
-    pub report: Vec<PathBuf>,
-    /// Keep the best settings in this file, for copy --profile
-    #[arg(long, value_name = "FILE")]
-    pub profile: Option<PathBuf>,
-    /// Price table for what it costs: a file as `snapferry prices` prints it
-    #[arg(long, value_name = "FILE")]
-    pub prices: Option<String>,
-    /// Begin without asking
-    #[arg(long)]
-    pub yes: bool,
-    /// Only say which cells would be measured, and what that takes and costs
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How long one call may go on failing before the benchmark ends
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
-    pub retry_for: Duration,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub access: AccessArgs,
-}
-
-/// Benchmarks to compare.
-#[derive(clap::Args)]
-pub struct BenchCompareArgs {
-    /// JSON documents of `snapferry bench`: the old one, then those that are held against it
-    #[arg(value_name = "RESULTS", required = true, num_args = 2..)]
-    pub results: Vec<PathBuf>,
-    /// End with exit code 28 when a cell, or all together, is surely slower, and by more than this, such as 5%
-    #[arg(long, value_name = "PART", value_parser = parse_percent)]
-    pub fail_if_slower: Option<f64>,
-}
-
-/// What a benchmark left behind.
-#[derive(clap::Args)]
-pub struct CleanArgs {
-    /// The container that it wrote to (URL, @FILE or -)
-    #[arg(long, env = "SNAPFERRY_TARGET", hide_env_values = true, value_name = "URL")]
-    pub target: String,
-    /// The name of the benchmark: the blobs are called snapferry-bench-RUN/...
-    #[arg(long, value_name = "RUN")]
-    pub run: String,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub access: AccessArgs,
-}
 
 pub(super) async fn bench(args: BenchArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
     match args.command {
@@ -187,13 +70,13 @@ struct Place {
 async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> Result<()> {
     let prices = settings::prices(args.prices.as_deref())?;
     let files = Files::of(args)?;
-    let is_emulated = is_emulated(args)?;
-    let sizes = sizes(args, is_emulated)?;
+    let is_emulated = args.is_emulated()?;
+    let sizes = args.sizes(is_emulated)?;
     let place = if is_emulated { super::unless(cancel, emulated(args, sizes)).await? } else { own(args)? };
     let sweep = Sweep {
-        windows: windows(args),
-        chunks: chunks(args)?,
-        modes: modes(args, is_emulated),
+        windows: args.windows(),
+        chunks: args.chunks()?,
+        modes: args.modes(is_emulated),
         subjects: place.subjects.clone(),
         repeats: args.repeats,
         warm_up: args.warm_up,
@@ -229,40 +112,8 @@ async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> 
     }
 }
 
-/// Whether emulated regions are meant.
-fn is_emulated(args: &SweepArgs) -> Result<bool> {
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
-    match (given(&args.source), given(&args.target)) {
-        (true, true) => Ok(false),
-        (false, false) if !given(&args.previous) => Ok(true),
-        _ => Err(Error::new(
-            ErrorKind::Usage,
-            "find what is to be measured",
-            "--source and --target belong together",
-        )
-        .next("give both, or neither (also not in the environment) to measure on emulated regions")),
-    }
-}
-
-/// Bytes of a run.
-fn sizes(args: &SweepArgs, is_emulated: bool) -> Result<u64> {
-    let size = args.size.unwrap_or(if is_emulated { 512 << 20 } else { 1 << 30 });
-    if !(1 << 20..=LARGEST_SIZE).contains(&size) {
-        return Err(Error::new(ErrorKind::Usage, "use --size", "a run has 1MiB to 1TiB"));
-    }
-    if args.duration < Duration::from_millis(100) {
-        return Err(Error::new(ErrorKind::Usage, "use --duration", "nothing can be said of less than 100ms"));
-    }
-    Ok(size)
-}
-
 async fn emulated(args: &SweepArgs, size: u64) -> Result<Place> {
-    let patterns = match (args.pattern.is_empty(), args.full) {
-        (false, _) => distinct(&args.pattern),
-        (true, false) => vec![Pattern::Dense, Pattern::Scattered],
-        (true, true) => vec![Pattern::Dense, Pattern::Scattered, Pattern::Mixed, Pattern::Zeros],
-    };
-    let regions = EmulatedRegions::start(&patterns, size, args.link.as_deref()).await?;
+    let regions = EmulatedRegions::start(&args.patterns(), size, args.link.as_deref()).await?;
     let retry = RetryPolicy { budget: args.retry_for, ..RetryPolicy::default() };
     Ok(Place {
         subjects: regions.subjects.clone(),
@@ -310,48 +161,6 @@ fn client(retry_for: Duration, access: &AccessArgs, needs_sign_in: bool) -> Resu
         Err(_) => None,
     };
     Client::new(Timeouts::default(), retry, tokens)
-}
-
-fn windows(args: &SweepArgs) -> Vec<u64> {
-    let given: Vec<u64> = args.concurrency.iter().map(|count| u64::from(*count)).collect();
-    match (given.is_empty(), args.full) {
-        (false, _) => distinct(&given),
-        (true, false) => vec![4, 16, 64],
-        (true, true) => vec![4, 8, 16, 32, 64],
-    }
-}
-
-fn chunks(args: &SweepArgs) -> Result<Vec<u64>> {
-    if let Some(bad) = args.chunk_size.iter().find(|size| !is_chunk(**size)) {
-        let why = format!(
-            "{bad} is not a multiple of {PAGE} bytes up to 4MiB, the most that one request may carry"
-        );
-        return Err(Error::new(ErrorKind::Usage, "use --chunk-size", why));
-    }
-    Ok(match (args.chunk_size.is_empty(), args.full) {
-        (false, _) => distinct(&args.chunk_size),
-        (true, false) => vec![1 << 20, 4 << 20],
-        (true, true) => vec![512 << 10, 1 << 20, 2 << 20, 4 << 20],
-    })
-}
-
-fn is_chunk(size: u64) -> bool {
-    (PAGE..=LARGEST_CHUNK).contains(&size) && size.is_multiple_of(PAGE)
-}
-
-fn modes(args: &SweepArgs, is_emulated: bool) -> Vec<Mode> {
-    match (args.mode.is_empty(), args.full && is_emulated) {
-        (false, _) => distinct(&args.mode),
-        (true, false) => vec![Mode::Stream],
-        (true, true) => Mode::ALL.to_vec(),
-    }
-}
-
-fn distinct<T: Copy + Ord>(values: &[T]) -> Vec<T> {
-    let mut distinct = values.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    distinct
 }
 
 /// Says what it takes, and asks where it may cost money. Whether it is to begin.
@@ -526,19 +335,4 @@ async fn clean(args: &CleanArgs, output: Output) -> Result<()> {
     ground.clean().await.map_err(|left| left.into_error(&ground))?;
     let text = format!("nothing of the benchmark is left in {}", ground.container());
     output.result(&json!({ "run": ground.run(), "container": ground.container(), "left": [] }), &text)
-}
-
-fn parse_mode(text: &str) -> std::result::Result<Mode, String> {
-    let found = Mode::ALL.into_iter().find(|mode| mode.name() == text.trim());
-    found.ok_or_else(|| "expected stream or server".to_owned())
-}
-
-fn parse_pattern(text: &str) -> std::result::Result<Pattern, String> {
-    let made = Pattern::ALL.into_iter().filter(|pattern| *pattern != Pattern::Own);
-    let found = made.into_iter().find(|pattern| pattern.name() == text.trim());
-    found.ok_or_else(|| "expected dense, scattered, mixed or zeros".to_owned())
-}
-
-fn parse_link(text: &str) -> std::result::Result<String, String> {
-    text.parse::<Link>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

@@ -3,6 +3,7 @@
 mod access;
 pub mod args;
 pub mod bench;
+mod bench_args;
 mod bench_emulator;
 mod bench_text;
 mod compare;

@@ -46,6 +46,8 @@ def goals(results):
         ("snapferry-server", "azcopy-by-service", "wall_seconds", "time", 1.0),
         ("difference-stream", "azcopy-by-service", "source_bytes_out", "bytes", changed),
         ("difference-stream", "azcopy-by-service", "wall_seconds", "time", changed),
+        ("difference-exact", "azcopy-by-service", "source_bytes_out", "bytes", changed),
+        ("difference-exact", "azcopy-by-service", "wall_seconds", "time", changed),
         ("difference-server", "azcopy-by-service", "source_bytes_out", "bytes", changed),
         ("difference-server", "azcopy-by-service", "wall_seconds", "time", changed),
     ]

@@ -40,8 +40,8 @@ class Job:
     def log(self, name):
         return self.tools.work / f"{name}.log"
 
-    def snapferry(self, name, source, previous=None, mode="stream"):
-        arguments = [self.tools.snapferry, "copy", "--output", "json", "--quiet", "--mode", mode]
+    def snapferry(self, name, source, previous=None, mode="stream", options=()):
+        arguments = [self.tools.snapferry, "copy", "--output", "json", "--quiet", "--mode", mode, *options]
         # Nothing is read back: AzCopy does not either, and the region that is measured with has dropped it.
         arguments += ["--verify", "none"]
         environment = clean_environment(SNAPFERRY_SOURCE=source, SNAPFERRY_TARGET=self.target)
@@ -114,6 +114,10 @@ def difference_server(job):
     return job.snapferry("difference-server", job.source, job.previous, mode="server")
 
 
+def difference_exact(job):
+    return job.snapferry("difference-exact", job.source, job.previous, options=["--join-gap", "0"])
+
+
 def sample_flow(job):
     environment = clean_environment(SOURCE=job.source, PREVIOUS=job.previous, TARGET=job.target)
     # -B: compiled scripts are not left in the source tree.
@@ -136,6 +140,7 @@ VARIANTS = [
     Variant("snapferry-server", "snapferry copy --mode server", snapferry_server),
     Variant("snapferry-stream", "snapferry copy", snapferry_stream),
     Variant("difference-stream", "snapferry copy --previous", difference_stream, copy_previous),
+    Variant("difference-exact", "snapferry copy --previous --join-gap 0", difference_exact, copy_previous),
     Variant("difference-server", "snapferry copy --previous --mode server", difference_server, copy_previous),
     Variant("sample-flow", "the flow of Microsoft's sample", sample_flow, copy_previous),
 ]
@@ -144,5 +149,9 @@ VARIANTS = [
 ROWS = [
     ("a", "page blob to page blob", ["azcopy-by-service", "snapferry-server", "snapferry-stream"]),
     ("b", "page blob to file to page blob", ["azcopy-by-file", "snapferry-stream"]),
-    ("c", "a difference", ["azcopy-by-service", "sample-flow", "difference-server", "difference-stream"]),
+    (
+        "c",
+        "a difference",
+        ["azcopy-by-service", "sample-flow", "difference-server", "difference-stream", "difference-exact"],
+    ),
 ]
