@@ -72,6 +72,8 @@ pub struct Numbers {
     pub bytes: u64,
     /// Data bytes to expect in all, and whether that is exact.
     pub expected: Option<(u64, bool)>,
+    /// Of the bytes that were copied, those that no extent names: joined gaps, and the rest of leaves. They are not expected.
+    pub joined: u64,
     /// Chunks in flight, and how many may be.
     pub in_flight: (u64, u64),
     /// The source's counters.
@@ -98,6 +100,7 @@ impl Progress {
             phase: *lock(&self.live.phase),
             bytes: self.live.bytes.load(Relaxed),
             expected,
+            joined: self.live.written.load(Relaxed).saturating_sub(self.live.changed.load(Relaxed)),
             in_flight: (self.live.in_flight.load(Relaxed), self.live.limit.load(Relaxed) / THOUSAND),
             source: self.source.read(),
             target: self.target.read(),

@@ -122,7 +122,9 @@ fn every_mode_and_pattern_is_measured_on_emulated_regions_and_told_in_every_form
     let number = format!("--concurrency {}", found.verdict.best.unwrap().window);
     assert!(page.starts_with("<!doctype html>") && page.contains(&number) && lines.contains(&number));
     let profile = std::fs::read_to_string(at("b.toml")).unwrap();
-    assert!(profile.contains(&format!("concurrency = {}", found.verdict.best.unwrap().window)), "{profile}");
+    let kept = profile.lines().find_map(|line| line.strip_prefix("concurrency = ")).unwrap().parse().unwrap();
+    let widest = found.cells.iter().map(|cell| cell.setting.window).max().unwrap();
+    assert!((found.verdict.best.unwrap().window..=widest).contains(&kept), "{profile}");
     let beside: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(beside.len(), 4, "no file is left beside");
 }
@@ -249,6 +251,26 @@ async fn after_an_error_and_after_an_interruption_nothing_is_left() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_measured_before_an_error_is_told_and_no_settings_are_kept() {
+    let (world, first, second) = prepared(Config::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let fault = Fault::new(FaultKind::Forbidden).on(Call::SnapshotBlob).skip(3).always();
+    world.target.faults().add(fault);
+    let mut run = bench(&second, &container_url(&world, "rwcdl"));
+    run.args(["--yes", "--report", &at("b.json"), "--profile", &at("b.toml")]);
+    run.env("SNAPFERRY_PREVIOUS", first.grant());
+    let run = output(run).await;
+    assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
+    let found = Results::from_json(&std::fs::read_to_string(at("b.json")).unwrap()).unwrap();
+    assert!(found.verdict.sentence.starts_with("Not complete: "), "{}", found.verdict.sentence);
+    assert!(!found.cells.is_empty() && found.cells.iter().all(|cell| !cell.repeats.is_empty()));
+    let document: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(document["error"]["exit_code"], 3, "{document}");
+    assert!(!std::path::Path::new(&at("b.toml")).exists());
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_it_and_nothing_is_left() {
@@ -262,6 +284,7 @@ async fn ctrl_c_ends_it_and_nothing_is_left() {
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let run = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(run.status.code(), Some(130), "{}", text(&run.stderr));
+    assert!(!text(&run.stderr).contains("goes on from there"), "{}", text(&run.stderr));
     assert_eq!(of_bench(&world), Vec::<String>::new(), "{}", text(&run.stderr));
 }
 

@@ -7,8 +7,10 @@
 //!   *is* the limit: that is the first rate.
 //! - Requests leave at that rate. When some are refused, the rate falls by the part that was refused; the part that got
 //!   through at a known rate is again the limit. A refusal of a request that left before the rate fell says nothing new.
-//! - When none is refused for a while though the rate is used, it rises: at first by a percent, then
-//!   faster the longer nothing speaks against it. Below what was once given, it asks earlier and in larger steps.
+//! - When none is refused for a while though the rate is used, it rises. Below what was once given (at first, what is
+//!   documented) it asks early and in large steps, and less often each time that it is told no. Beyond it, it goes one step,
+//!   and stays there until what the service may have saved up is spent: only then is it shown that more is given, and the
+//!   next step is larger.
 //!
 //! Near the limit this costs few refusals, and none of them costs more than the request itself: what is refused waits for
 //! its turn again, and the others go on. There is one [`Bound`] for requests and one for bytes, as either may be what is
@@ -38,26 +40,36 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3);
 const FALL: (f64, f64) = (0.02, 0.8);
 /// The largest that rests on a few outcomes: refusals come in bursts.
 const PLAIN_FALL: f64 = 0.6;
-/// No rate falls below so many requests or bytes a second, nor below this part of the best: while nothing comes through at
+/// No rate falls below so many requests or bytes a second, nor below this part of the highest: while nothing comes through at
 /// all, nothing is learned.
 const LEAST: (f64, f64) = (1.0, 262_144.0);
-const LEAST_OF_BEST: f64 = 0.02;
+const LEAST_OF_HIGHEST: f64 = 0.02;
+/// Where nobody was refused yet, the best is what is documented of a page blob: requests and bytes a second.
+const DOCUMENTED: (f64, f64) = (500.0, 62_914_560.0);
 /// Without refusals for this long, the rate rises: near the best that was ever given, and below it.
 const QUIET: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(3));
 /// Near the best means at least this part of it.
 const NEAR: f64 = 0.9;
-/// What is left of the best each time that more than the present rate is refused.
-const FORGET: f64 = 0.93;
+/// What is left of the best each time that more than the present rate is refused; how much longer is waited until the next
+/// time, and how many times as long at most.
+const FORGET: f64 = 0.99;
+const PATIENCE: f64 = 1.1;
+const MOST_PATIENCE: f64 = 20.0;
+/// What is left of it at least when not all of it is given any more.
+const LESS: f64 = 0.98;
 /// Between two rises, besides at least so many outcomes of each: near the best, and below it.
 const RISE_OUTCOMES: u32 = 15;
 const BOLD_OUTCOMES: u32 = 4;
 const RISE_EVERY: Duration = Duration::from_millis(500);
 /// A rate of which less is used is not proven: something else holds requests back.
 const USED: f64 = 0.9;
-/// One rise after the other.
-const RISES: [f64; 9] = [1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.25, 1.3, 1.5];
-/// The same below the best.
+/// Below what is near the best, one rise after the other; and each from there to the best.
 const BOLD_RISES: [f64; 4] = [1.1, 1.3, 1.5, 1.5];
+const BACK: f64 = 1.02;
+/// Beyond the best, one rise after the other.
+const RISES: [f64; 4] = [1.05, 1.15, 1.3, 1.5];
+/// What a service saves up while less is asked for: as much as it gives in so many seconds.
+const SAVED: f64 = 1.0;
 
 /// What may leave for one blob.
 #[derive(Debug)]
@@ -108,7 +120,8 @@ impl Scarce {
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
-        Self { requests: Bound::new(LEAST.0, now), bytes: Bound::new(LEAST.1, now) }
+        let bound = |least, best| Bound::new(least, best, now);
+        Self { requests: bound(LEAST.0, DOCUMENTED.0), bytes: bound(LEAST.1, DOCUMENTED.1) }
     }
 
     /// When the next request may leave. Asked again after a wait: the rates may have changed.
@@ -150,8 +163,16 @@ struct Bound {
     rate: Option<f64>,
     /// When the next one may leave.
     free_at: Instant,
-    /// The highest rate at which nothing was refused.
+    /// The highest rate at which nothing was refused; what is documented, before there was one.
     best: f64,
+    /// The highest rate that there was.
+    highest: f64,
+    /// The best when it was last gone beyond; zero while the rate is not beyond it.
+    beyond: f64,
+    /// How much more than that has left.
+    more: f64,
+    /// How many times longer is waited before it is asked for again.
+    patience: f64,
     /// Counts the rates, so that outcomes can be told apart by the rate at which they left.
     epoch: u32,
     /// Outcomes of earlier rates say nothing about this one.
@@ -189,12 +210,16 @@ struct Seen {
 struct Ticket(u32);
 
 impl Bound {
-    fn new(least: f64, now: Instant) -> Self {
+    fn new(least: f64, best: f64, now: Instant) -> Self {
         Self {
             least,
             rate: None,
             free_at: now,
-            best: 0.0,
+            best,
+            highest: 0.0,
+            beyond: 0.0,
+            more: 0.0,
+            patience: 1.0,
             epoch: 0,
             since: 0,
             begun: now,
@@ -298,14 +323,19 @@ impl Bound {
     }
 
     fn fall_to(&mut self, rate: f64, now: Instant) {
-        if self.rises > 0 && rate < NEAR * self.best {
+        let is_near = rate >= NEAR * self.best;
+        if is_near {
+            self.best = rate.max(self.best * LESS);
+            self.patience = 1.0;
+        } else if self.rises > 0 {
             // It was asked for again, and not given.
             self.best *= FORGET;
+            self.patience = (self.patience * PATIENCE).min(MOST_PATIENCE);
         }
-        self.best = self.best.max(rate);
-        let quiet = if rate >= NEAR * self.best { QUIET.0 } else { QUIET.1 };
+        let quiet = if is_near { QUIET.0 } else { QUIET.1.mul_f64(self.patience) };
         self.quiet_until = now + quiet;
         self.rises = 0;
+        self.beyond = 0.0;
         self.begin(rate, now);
         self.since = self.epoch;
     }
@@ -316,6 +346,7 @@ impl Bound {
         let passed = now.saturating_duration_since(looked_at);
         if passed >= RISE_EVERY {
             self.seen.is_used = self.seen.left >= USED * rate * passed.as_secs_f64();
+            self.more = (self.more + self.seen.left - self.beyond * passed.as_secs_f64()).max(0.0);
             (self.seen.left, self.seen.left_since) = (0.0, Some(now));
         }
         let is_time = now >= self.quiet_until && now.saturating_duration_since(self.begun) >= RISE_EVERY;
@@ -324,26 +355,29 @@ impl Bound {
         if !is_time || !self.seen.is_used || self.seen.fresh < enough {
             return;
         }
-        self.proven = rate;
         let step = |rises: &[f64]| rises[self.rises.min(rises.len() - 1)];
-        // What was once given is come back to, and gone on from with care.
         let risen = if is_below {
-            (rate * step(&BOLD_RISES)).min(NEAR * self.best).max(rate * RISES[0])
+            let risen = (rate * step(&BOLD_RISES)).min(NEAR * self.best).max(rate * BACK);
+            self.rises = if risen >= NEAR * self.best { 0 } else { self.rises + 1 };
+            risen
+        } else if rate < self.best {
+            (rate * BACK).min(self.best)
         } else {
-            rate * step(&RISES)
-        };
-        if is_below && risen >= NEAR * self.best {
-            // From here on it is new ground again.
-            self.rises = 1;
-            self.quiet_until = now + QUIET.1;
-        } else {
+            if self.beyond > 0.0 && self.more < SAVED * self.beyond {
+                return;
+            }
+            let risen = rate * step(&RISES);
             self.rises += 1;
-        }
+            (self.best, self.beyond, self.more) = (rate, rate, 0.0);
+            risen
+        };
+        self.proven = rate;
         self.begin(risen, now);
     }
 
     fn begin(&mut self, rate: f64, now: Instant) {
-        self.rate = Some(rate.max(self.least).max(LEAST_OF_BEST * self.best));
+        self.highest = self.highest.max(rate);
+        self.rate = Some(rate.max(self.least).max(LEAST_OF_HIGHEST * self.highest));
         self.epoch += 1;
         self.begun = now;
         self.seen = Seen::default();

@@ -58,6 +58,8 @@ impl Ground {
     /// # Errors
     /// As above, and when `run` is no name of one: a name that is cut short must not stand for others.
     pub fn of_run(destination: &Destination, client: &Client, run: &str) -> Result<Self> {
+        // As the blobs are called, too.
+        let run = run.strip_prefix(PREFIX).unwrap_or(run).trim_end_matches('/');
         let is_run = run.len() == RUN_DIGITS && run.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_run {
             let why = format!("'{run}' is not the name of one: {RUN_DIGITS} hexadecimal digits");
@@ -103,13 +105,18 @@ impl Ground {
     pub async fn delete(&self, number: u64) -> std::result::Result<(), Left> {
         let name = self.name(number);
         let records = format!("{name}.records/");
-        self.delete_all(&name, |found| found == name || found.starts_with(&records)).await
+        self.delete_all(&name, |found| found == name || found.starts_with(&records)).await.map(|_| ())
     }
 
     /// Deletes all that this benchmark wrote.
-    pub async fn clean(&self) -> std::result::Result<(), Left> {
+    pub async fn clean(&self) -> std::result::Result<usize, Left> {
         let prefix = self.prefix();
         self.delete_all(&prefix, |found| found.starts_with(&prefix)).await
+    }
+
+    /// What its blobs are called, for people.
+    pub fn blobs(&self) -> String {
+        format!("{}/{}...", self.container(), self.prefix())
     }
 
     fn prefix(&self) -> String {
@@ -120,12 +127,13 @@ impl Ground {
         &self,
         prefix: &str,
         is_ours: impl Fn(&str) -> bool,
-    ) -> std::result::Result<(), Left> {
+    ) -> std::result::Result<usize, Left> {
         let names = match self.anchor.names_beside(prefix).await {
             Ok(names) => names,
             Err(error) => return Err(Left { blobs: vec![format!("{prefix}*")], error: explain(error) }),
         };
         let names: BTreeSet<String> = names.into_iter().filter(|name| is_ours(name)).collect();
+        let count = names.len();
         let (mut left, mut first) = (Vec::new(), None);
         for name in names {
             if let Err(error) = self.delete_one(&name).await {
@@ -134,7 +142,7 @@ impl Ground {
             }
         }
         match first {
-            None => Ok(()),
+            None => Ok(count),
             Some(error) => Err(Left { blobs: left, error }),
         }
     }

@@ -7,10 +7,11 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::result::{Mode, Results};
+use super::result::{Mode, Results, Setting};
 use super::run::memory_for;
 use super::verdict::typed_size;
 use crate::azure::LARGEST_CHUNK;
+use crate::copy::CopyOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PAGE;
 use crate::step::Settings;
@@ -47,15 +48,31 @@ struct Written {
     zero_run: Option<Spanned<String>>,
 }
 
+/// How near the rate of the best one a setting with more in flight must come to be as good.
+const NEAR: f64 = 0.95;
+
+/// The widest window that is as good as the best one's: a copy opens no more of it than pays, and a disk that is not like
+/// the one that was measured may need it.
+fn roomy(results: &Results, best: Setting) -> u64 {
+    let Some(top) = results.cell(best) else { return best.window };
+    let as_good = results.cells.iter().filter(|cell| {
+        let alike = Setting { window: best.window, ..cell.setting } == best;
+        alike && cell.rate.middle >= NEAR * top.rate.middle && cell.rate.high >= top.rate.low
+    });
+    let other_patterns = results.knees.iter().map(|knee| knee.setting).filter(|one| one.mode == best.mode);
+    as_good.map(|cell| cell.setting).chain(other_patterns).map(|one| one.window).fold(best.window, u64::max)
+}
+
 impl Profile {
     /// The best settings of a benchmark; `None` when it has none.
     pub fn of(results: &Results) -> Option<Self> {
         let best = results.verdict.best?;
         let others = Settings::default();
+        let window = roomy(results, best);
         Some(Self {
-            concurrency: u16::try_from(best.window).ok(),
+            concurrency: u16::try_from(window).ok(),
             chunk_size: Some(best.chunk),
-            memory: Some(memory_for(best)),
+            memory: Some(CopyOptions::memory_around(memory_for(Setting { window, ..best }))),
             mode: Some(best.mode),
             join_gap: Some(others.plan.join_gap),
             zero_run: Some(others.zero_run),

@@ -76,6 +76,13 @@ impl LogMiddle {
         Some(Self::sum(all.iter().map(|one| one.middle * part).sum(), all, part * part))
     }
 
+    /// The same where it may also have moved by so much (one standard deviation) for reasons that no repeat shows.
+    #[must_use]
+    pub fn drifting(&self, by: f64) -> Self {
+        let drift = Self { middle: 0.0, variance: by * by, freedom: MOST_FREEDOM };
+        Self::sum(self.middle, &[*self, drift], 1.0)
+    }
+
     /// Variances add up; their degrees of freedom by Welch and Satterthwaite.
     fn sum(middle: f64, all: &[Self], weight: f64) -> Self {
         let variance: f64 = all.iter().map(|one| one.variance * weight).sum();

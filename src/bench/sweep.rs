@@ -46,8 +46,10 @@ pub trait Witness: Send {
 /// A benchmark that is over.
 #[derive(Debug)]
 pub struct Done {
-    /// What it found.
-    pub results: Result<Results>,
+    /// What it found; of the runs until an error, where there is one. `None` when there was none.
+    pub results: Option<Results>,
+    /// Why it ended before it was complete.
+    pub error: Option<Error>,
     /// What could not be deleted.
     pub left: Option<Left>,
 }
@@ -111,15 +113,22 @@ pub async fn measure(
 ) -> Done {
     let started = std::time::Instant::now();
     if let Err(error) = ground.check().await {
-        return Done { results: Err(error), left: None };
+        return Done { results: None, error: Some(error), left: None };
     }
-    let gathered = rounds(sweep, ground, client, witness, cancel).await;
+    let mut gathered: Vec<Gathered> = sweep.settings().into_iter().map(Gathered::new).collect();
+    let error = rounds(sweep, &mut gathered, ground, client, witness, cancel).await.err();
     // Nothing ends this but the second Ctrl-C: what stays costs money.
     let left = ground.clean().await.err();
-    let results = gathered.map(|gathered| {
+    gathered.retain(|gathered| !gathered.runs.is_empty());
+    let results = (!gathered.is_empty()).then(|| {
+        let counted: usize = gathered.iter().map(|gathered| gathered.runs.len()).sum();
         let cells: Vec<Cell> = gathered.into_iter().map(Gathered::cell).collect();
         let knees = knees(&cells);
-        let verdict = verdict(&cells, &knees, environment.emulated);
+        let mut verdict = verdict(&cells, &knees, environment.emulated);
+        if error.is_some() {
+            let all = u64::from(sweep.repeats) * sweep.settings().len() as u64;
+            verdict.sentence = format!("Not complete: {counted} of {all} runs. {}", verdict.sentence);
+        }
         let mut results = Results {
             format: FORMAT,
             environment: Environment { seconds: started.elapsed().as_secs_f64(), ..environment },
@@ -134,18 +143,18 @@ pub async fn measure(
         results.keep_courses_of_knees();
         results
     });
-    Done { results, left }
+    Done { results, error, left }
 }
 
 async fn rounds(
     sweep: &Sweep,
+    gathered: &mut [Gathered],
     ground: &Ground,
     client: &Client,
     witness: &mut dyn Witness,
     cancel: &CancellationToken,
-) -> Result<Vec<Gathered>> {
+) -> Result<()> {
     let settings = sweep.settings();
-    let mut gathered: Vec<Gathered> = settings.iter().copied().map(Gathered::new).collect();
     let (all, mut number) = (sweep.runs(), 0);
     for setting in warm_up(sweep) {
         number += 1;
@@ -160,7 +169,7 @@ async fn rounds(
             gathered[place].add(measured);
         }
     }
-    Ok(gathered)
+    Ok(())
 }
 
 /// One run, and its blob is gone.
@@ -175,7 +184,9 @@ async fn once(
         return Err(interrupted());
     }
     let (ground, number) = place;
-    let measured = run(sweep.subject(setting)?, setting, sweep.bound, place, client, cancel).await?;
+    let ran = run(sweep.subject(setting)?, setting, sweep.bound, place, client, cancel).await;
+    // What the copy says about going on is not so: its blob is deleted.
+    let measured = ran.map_err(|error| if cancel.is_cancelled() { interrupted() } else { error })?;
     // A benchmark that cannot delete must not go on writing.
     ground.delete(number).await.map_err(|left| left.error)?;
     Ok(measured)

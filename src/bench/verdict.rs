@@ -24,8 +24,11 @@ pub fn verdict(cells: &[Cell], knees: &[Knee], emulated: bool) -> Verdict {
     };
     let limit = limit_behind(cells, best);
     let setting = best.setting;
+    // The table tells what limits at the knee itself, which is often the window.
+    let behind =
+        if widest(cells, best).setting.window > setting.window { "with more in flight, " } else { "" };
     let mut sentence = format!(
-        "{} with {} of {} in flight (pattern {}, mode {}); {}.",
+        "{} with {} of {} in flight (pattern {}, mode {}); {behind}{}.",
         rate(best.rate.middle),
         if setting.window == 1 { "one chunk".to_owned() } else { format!("{} chunks", setting.window) },
         size(setting.chunk),
@@ -58,11 +61,16 @@ fn best<'a>(cells: &'a [Cell], knees: &[Knee]) -> Option<&'a Cell> {
     None
 }
 
+/// The widest window with the same chunks.
+fn widest<'a>(cells: &'a [Cell], best: &'a Cell) -> &'a Cell {
+    let is_alike = |cell: &&Cell| Setting { window: best.setting.window, ..cell.setting } == best.setting;
+    cells.iter().filter(is_alike).max_by_key(|cell| cell.setting.window).unwrap_or(best)
+}
+
 /// What limits behind the knee. In front of it the window does, which is no news: looked at is the widest window with the
 /// same chunks. A run that is short may not have noticed itself: then it is told by what a wider window came to.
 fn limit_behind(cells: &[Cell], best: &Cell) -> Limit {
-    let is_alike = |cell: &&Cell| Setting { window: best.setting.window, ..cell.setting } == best.setting;
-    let widest = cells.iter().filter(is_alike).max_by_key(|cell| cell.setting.window).unwrap_or(best);
+    let widest = widest(cells, best);
     match main_limit(widest) {
         found @ (Limit::Window | Limit::Unknown | Limit::Link) => {
             if widest.machine_busy.is_some_and(|busy| busy >= BUSY) {

@@ -89,26 +89,33 @@ async fn sweep(args: &SweepArgs, output: Output, cancel: &CancellationToken) -> 
     if !super::unless(cancel, agree(args, &sweep, &ground, &place.client, &prices, output)).await? {
         return Ok(());
     }
+    if !is_emulated && output.progress {
+        output::say(&format!(
+            "writes to {}; bench clean --run {} deletes that, should this be killed",
+            ground.blobs(),
+            ground.run()
+        ));
+    }
     let environment = environment(args, is_emulated, sizes);
     let told = Arc::new(Mutex::new(Told { of: sweep.runs(), ..Told::default() }));
     let mut teller = Teller(Arc::clone(&told));
     let work = measure(&sweep, &ground, &place.client, environment, &mut teller, cancel);
     let shown = Shown { wanted: output.progress, lines: None };
-    let Done { results, left } = watch(|| lock(&told).look(), shown, work).await;
-    let left = left.map(|left| left.into_error(&ground));
-    match (results, left) {
-        (Ok(results), left) => {
-            let written = files.write(&results);
-            output.verdict(&results, &bench_text::results(&results), left)?;
+    let Done { results, error, left } = watch(|| lock(&told).look(), shown, work).await;
+    let is_complete = error.is_none();
+    let mut left = left.map(|left| left.into_error(&ground));
+    let error = error.or_else(|| left.take());
+    if let Some(left) = left {
+        output::say_error(&left);
+        left.advice().into_iter().for_each(|next| output::say(&format!("  next:  {next}")));
+    }
+    match (results, error) {
+        (Some(results), error) => {
+            let written = files.write(&results, is_complete);
+            output.verdict(&results, &bench_text::results(&results), error)?;
             written
         }
-        (Err(error), left) => {
-            if let Some(left) = left {
-                output::say_error(&left);
-                left.advice().into_iter().for_each(|next| output::say(&format!("  next:  {next}")));
-            }
-            Err(error)
-        }
+        (None, error) => error.map_or(Ok(()), Err),
     }
 }
 
@@ -269,11 +276,16 @@ impl Files {
         for path in &args.report {
             reports.push((Form::of(path)?, WholeFile::at(path, "--report", "report")?));
         }
+        if let Some(path) = args.profile.as_ref().filter(|path| args.report.contains(path)) {
+            let why = format!("{} is to be the report, too", scrub(&path.display().to_string()));
+            return Err(Error::new(ErrorKind::Usage, "use --profile", why));
+        }
         let profile = args.profile.as_deref().map(|path| WholeFile::at(path, "--profile", "profile"));
         Ok(Self { reports, profile: profile.transpose()? })
     }
 
-    fn write(&self, results: &Results) -> Result<()> {
+    /// Settings are kept only of what is complete.
+    fn write(&self, results: &Results, is_complete: bool) -> Result<()> {
         for (form, file) in &self.reports {
             file.write(&match form {
                 Form::Html => report::bench::html(results),
@@ -282,7 +294,7 @@ impl Files {
             })?;
         }
         match (&self.profile, Profile::of(results)) {
-            (Some(file), Some(profile)) => file.write(&profile.to_toml(results)),
+            (Some(file), Some(profile)) if is_complete => file.write(&profile.to_toml(results)),
             _ => Ok(()),
         }
     }
@@ -303,6 +315,11 @@ fn compare(args: &BenchCompareArgs, output: Output) -> Result<()> {
                 .next("measure both with the same --concurrency, --chunk-size, --mode and --pattern"));
         }
         texts.push(bench_text::comparison(old_name, name, &compared));
+        if args.fail_if_slower.is_some() && compared.tells_nothing() {
+            let why = format!("every setting of {old_name} or of {name} was run once only: nothing is known");
+            return Err(Error::new(ErrorKind::Usage, "tell whether anything became slower", why)
+                .next("measure both again with --repeats 3 or more"));
+        }
         let part = args.fail_if_slower.unwrap_or(1.0);
         slower.extend(compared.slower_by(part).into_iter().map(|what| format!("{name}: {what}")));
         documents.push(json!({ "old": old_name, "new": name, "comparison": compared }));
@@ -332,7 +349,13 @@ async fn clean(args: &CleanArgs, output: Output) -> Result<()> {
     let destination = destination(&args.target, &args.access)?;
     let client = client(RetryPolicy::default().budget, &args.access, !destination.is_signed())?;
     let ground = Ground::of_run(&destination, &client, &args.run)?;
-    ground.clean().await.map_err(|left| left.into_error(&ground))?;
-    let text = format!("nothing of the benchmark is left in {}", ground.container());
-    output.result(&json!({ "run": ground.run(), "container": ground.container(), "left": [] }), &text)
+    let deleted = ground.clean().await.map_err(|left| left.into_error(&ground))?;
+    let container = ground.container();
+    let text = match deleted {
+        0 => format!("there was nothing of the benchmark {} in {container}", ground.run()),
+        1 => format!("1 blob was deleted; nothing of the benchmark is left in {container}"),
+        count => format!("{count} blobs were deleted; nothing of the benchmark is left in {container}"),
+    };
+    let document = json!({ "run": ground.run(), "container": container, "deleted": deleted, "left": [] });
+    output.result(&document, &text)
 }

@@ -1,7 +1,7 @@
 //! A benchmark and a comparison as text for people.
 
 use super::output::size;
-use crate::bench::compare::{Comparison, told};
+use crate::bench::compare::{Comparison, DRIFT, told};
 use crate::bench::estimate::Forecast;
 use crate::bench::result::{Cell, Interval, Results, Setting};
 use crate::measure::{Latency, Limit};
@@ -93,8 +93,10 @@ pub(super) fn comparison(old: &str, new: &str, compared: &Comparison) -> String 
             told(cell.setting),
             mib(cell.old),
             mib(cell.new),
-            format!("{:.3}", cell.ratio.middle),
-            between(&cell.ratio, |ratio| format!("{ratio:.3}")),
+            format!("{:.3}", cell.of_old),
+            cell.ratio
+                .as_ref()
+                .map_or_else(String::new, |ratio| between(ratio, |ratio| format!("{ratio:.3}"))),
             cell.word.text().to_owned(),
         ]);
     }
@@ -110,9 +112,10 @@ pub(super) fn comparison(old: &str, new: &str, compared: &Comparison) -> String 
     }
     lines.push(table(&rows, &[0, 5]));
     lines.push(format!(
-        "Ratios of medians, new in terms of old. The intervals of all cells hold together with {:.0}%, that of the last line with {:.0}%.",
+        "Ratios of medians, new in terms of old. The intervals of all cells hold together with {:.0}%, that of the last line with {:.0}%;\nthey allow for {:.0}% by which two benchmarks of one program differ anyway.",
         compared.confidence * 100.0,
-        compared.confidence * 100.0
+        compared.confidence * 100.0,
+        DRIFT * 100.0
     ));
     if compared.only_old + compared.only_new > 0 {
         lines.push(format!(
@@ -137,9 +140,10 @@ pub(super) fn plan(cells: &[Setting], runs: u64, forecast: Option<(&Forecast, &P
 
 /// What a benchmark on real URLs takes.
 pub(super) fn cost(forecast: &Forecast, prices: &PriceTable) -> String {
-    let Forecast { runs, bytes, requests, once, per_month_if_it_stays, .. } = forecast;
+    let Forecast { runs, bytes, requests, once, per_month_if_it_stays, seconds } = forecast;
+    let minutes = (seconds / 60.0).ceil().max(1.0);
     format!(
-        "takes         at most {} across the region's border in {runs} runs, about {requests} requests\ncosts         at most {once:.4} {currency}; what it writes is deleted at the end (one blob left behind: {per_month_if_it_stays:.4} {currency} a month)\ncounted with  prices: {}",
+        "takes         at most {} across the region's border in {runs} runs, about {requests} requests, {minutes:.0} min and more where the way is long\ncosts         at most {once:.4} {currency}; what it writes is deleted at the end (one blob left behind: {per_month_if_it_stays:.4} {currency} a month)\ncounted with  prices: {}",
         size(*bytes),
         prices.source,
         currency = prices.currency,

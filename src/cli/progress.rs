@@ -51,7 +51,7 @@ pub(super) async fn show_with<T>(
     let mut rate = Rate::default();
     let look = || {
         let now = read();
-        Look { line: rate.line(&now), done: now.bytes, of: now.expected.map_or(0, |(bytes, _)| bytes) }
+        Look { line: rate.line(&now), done: done(&now), of: now.expected.map_or(0, |(bytes, _)| bytes) }
     };
     watch(look, shown, work).await
 }
@@ -152,8 +152,8 @@ impl Rate {
             Phase::Checking => return format!("checking the snapshots and the base blob{waiting}"),
             Phase::Sealing => return format!("sealing{waiting}"),
             Phase::Done => return "done".to_owned(),
-            Phase::Copying => size(now.bytes),
-            Phase::Verifying => format!("compared {}", size(now.bytes)),
+            Phase::Copying => size(done(now)),
+            Phase::Verifying => format!("compared {}", size(done(now))),
         };
         let (in_flight, _) = now.in_flight;
         let limited = match now.limited.limit {
@@ -169,7 +169,10 @@ impl Rate {
             }
             Some((all, exact)) => {
                 let about = if exact { "" } else { "about " };
-                let seconds = all.saturating_sub(now.bytes).checked_div(rate);
+                // What is expected comes with what is joined beside it.
+                let left = u128::from(all.saturating_sub(done(now))) * u128::from(now.bytes.max(1));
+                let left = u64::try_from(left / u128::from(done(now).max(1))).unwrap_or(u64::MAX);
+                let seconds = left.checked_div(rate);
                 let left = seconds.map_or_else(|| "unknown".to_owned(), time_left);
                 format!(
                     "{doing} of {about}{} at {}/s, time left {left}, {in_flight} chunks in flight{limited}{waiting}",
@@ -181,6 +184,11 @@ impl Rate {
     }
 }
 
+/// How much of what is expected is done.
+fn done(now: &Numbers) -> u64 {
+    if now.phase == Phase::Copying { now.bytes.saturating_sub(now.joined) } else { now.bytes }
+}
+
 pub(super) fn time_left(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
@@ -190,6 +198,20 @@ mod tests {
     use super::*;
     use crate::azure::Reading;
     use crate::measure::Found;
+
+    #[test]
+    fn what_is_joined_is_no_part_of_what_is_expected() {
+        let numbers = Numbers {
+            phase: Phase::Copying,
+            bytes: 40 << 20,
+            joined: 30 << 20,
+            expected: Some((20 << 20, true)),
+            ..Progress::default().read()
+        };
+        let line = Rate::default().line(&numbers);
+        assert!(line.starts_with("10.0 MiB of 20.0 MiB at "), "{line}");
+        assert_eq!(done(&Numbers { phase: Phase::Verifying, ..numbers }), 40 << 20);
+    }
 
     #[test]
     fn the_next_step_of_a_chain_counts_from_zero() {

@@ -12,7 +12,7 @@ use crate::azure::reply::scrub;
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::{Course, Limit};
 use crate::report::{self, CopyRun};
-use crate::step::Report;
+use crate::step::{Mode, Report};
 
 /// Where a report goes.
 pub(super) struct ReportFile {
@@ -53,6 +53,8 @@ pub(super) struct Sums {
     extents: u64,
     retries: u64,
     point: Option<String>,
+    mode: Option<Mode>,
+    fell_back: Option<String>,
 }
 
 impl Sums {
@@ -61,6 +63,8 @@ impl Sums {
         self.extents += report.totals.data_extents;
         self.retries += report.retries;
         self.point = Some(report.point.point.clone());
+        self.mode = report.mode.or(self.mode);
+        self.fell_back = report.fell_back.clone().or_else(|| self.fell_back.take());
     }
 
     /// Whether any step was done.
@@ -118,6 +122,8 @@ impl ReportFile {
             copied: scope.copied,
             target: scope.target,
             point: sums.point.clone(),
+            mode: sums.mode,
+            fell_back: sums.fell_back.clone(),
             error: outcome.as_ref().err().map(ToString::to_string),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             began: self.began,

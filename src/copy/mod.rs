@@ -84,6 +84,11 @@ impl CopyOptions {
     pub fn chunks_within(memory: u64) -> u64 {
         (memory.saturating_sub(BESIDES) / 4 * 3).max(LARGEST_CHUNK)
     }
+
+    /// What a process takes with so many bytes of chunks in flight.
+    pub fn memory_around(chunks: u64) -> u64 {
+        BESIDES.saturating_add(chunks.div_ceil(3).saturating_mul(4))
+    }
 }
 
 impl Default for CopyOptions {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::measure::Course;
+use crate::step::Mode;
 
 use super::course::{self, Detail};
 use super::units::{count, duration, rate, ratio, size};
@@ -20,6 +21,10 @@ pub struct CopyRun {
     pub target: String,
     /// The point that was sealed; `None` when none was.
     pub point: Option<String>,
+    /// Who moved the bytes; `None` where there were none to move, or nobody can tell.
+    pub mode: Option<Mode>,
+    /// Why they went through this machine, though the service was asked to move them.
+    pub fell_back: Option<String>,
     /// Why it ended before it was done.
     pub error: Option<String>,
     /// Of snapferry.
@@ -71,6 +76,14 @@ impl CopyRun {
         facts.push(("Target", self.target.clone()));
         if let Some(point) = &self.point {
             facts.push(("Point", point.clone()));
+        }
+        match (self.mode, &self.fell_back) {
+            (_, Some(why)) => {
+                facts.push(("Moved by", format!("this machine, because the service did not: {why}")))
+            }
+            (Some(Mode::Stream), None) => facts.push(("Moved by", "this machine (mode stream)".to_owned())),
+            (Some(Mode::Server), None) => facts.push(("Moved by", "the service (mode server)".to_owned())),
+            (None, None) => {}
         }
         if let Some(error) = &self.error {
             facts.push(("Ended by", error.clone()));

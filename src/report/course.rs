@@ -150,11 +150,17 @@ impl Run<'_> {
         content.push_str(&limits::band(&self.id("limits-over-time"), self.slots, self.seconds));
         content.push_str(&self.time_axis());
         content.push_str(&self.limit_key());
-        let caption = if is_passed {
+        let reached = self.reached(|slot| slot.bytes_out, 0.9);
+        let caption = if is_passed && reached <= 0.0 {
+            format!(
+                "Written at {} on average; the band below shows what limited it.",
+                rate(self.mean(|slot| slot.bytes_out))
+            )
+        } else if is_passed {
             format!(
                 "Written at {} on average, and at {} or more for nine tenths of the time; the band below shows what limited it.",
                 rate(self.mean(|slot| slot.bytes_out)),
-                rate(self.reached(|slot| slot.bytes_out, 0.9))
+                rate(reached)
             )
         } else {
             format!(

@@ -15,6 +15,8 @@ pub(crate) fn copy_run() -> CopyRun {
         copied: "changes since https://md-k2x1.z12.blob.storage.azure.net/f3ab/abcd?snapshot=2026-02-01T00:00:00.0000000Z".into(),
         target: "https://backups.blob.core.windows.net/disks/web-1".into(),
         point: Some("2026-02-02T00:04:11.0293847Z".into()),
+        mode: Some(snapferry::step::Mode::Stream),
+        fell_back: None,
         error: None,
         version: "0.1.0".into(),
         began: "2026-02-02T00:00:38Z".parse().unwrap(),
