@@ -79,7 +79,7 @@ impl CopyRun {
         }
         match (self.mode, &self.fell_back) {
             (_, Some(why)) => {
-                facts.push(("Moved by", format!("this machine, because the service did not: {why}")))
+                facts.push(("Moved by", format!("this machine, because the service did not: {why}")));
             }
             (Some(Mode::Stream), None) => facts.push(("Moved by", "this machine (mode stream)".to_owned())),
             (Some(Mode::Server), None) => facts.push(("Moved by", "the service (mode server)".to_owned())),
