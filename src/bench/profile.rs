@@ -69,10 +69,11 @@ impl Profile {
         let best = results.verdict.best?;
         let others = Settings::default();
         let window = roomy(results, best);
+        let memory = CopyOptions::memory_around(memory_for(Setting { window, ..best }));
         Some(Self {
             concurrency: u16::try_from(window).ok(),
             chunk_size: Some(best.chunk),
-            memory: Some(CopyOptions::memory_around(memory_for(Setting { window, ..best }))),
+            memory: Some(memory.next_multiple_of(1 << 20)),
             mode: Some(best.mode),
             join_gap: Some(others.plan.join_gap),
             zero_run: Some(others.zero_run),
