@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::azure::{DOCUMENTED_BYTES_PER_SECOND, DOCUMENTED_REQUESTS_PER_SECOND};
 use crate::plan::Totals;
 
 /// Prices of what a copy uses.
@@ -60,8 +61,10 @@ pub struct Rate {
 
 impl Default for Rate {
     fn default() -> Self {
-        // Scalability targets of one page blob (Azure Storage documentation).
-        Self { bytes_per_second: 60 << 20, requests_per_second: 500 }
+        Self {
+            bytes_per_second: u64::from(DOCUMENTED_BYTES_PER_SECOND),
+            requests_per_second: DOCUMENTED_REQUESTS_PER_SECOND,
+        }
     }
 }
 

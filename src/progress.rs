@@ -48,6 +48,8 @@ struct Live {
     /// What is expected besides what a listing tells.
     planned: Mutex<Option<u64>>,
     bytes: AtomicU64,
+    /// Of `bytes`, those that no extent names; begins anew with them.
+    joined: AtomicU64,
     /// Bytes of chunks that are written; other than `bytes` it never begins anew.
     written: AtomicU64,
     /// Of those, bytes that the page list named.
@@ -100,7 +102,7 @@ impl Progress {
             phase: *lock(&self.live.phase),
             bytes: self.live.bytes.load(Relaxed),
             expected,
-            joined: self.live.written.load(Relaxed).saturating_sub(self.live.changed.load(Relaxed)),
+            joined: self.live.joined.load(Relaxed),
             in_flight: (self.live.in_flight.load(Relaxed), self.live.limit.load(Relaxed) / THOUSAND),
             source: self.source.read(),
             target: self.target.read(),
@@ -133,6 +135,7 @@ impl Progress {
     /// From here on it is counted what is compared, from zero, of `bytes` in all.
     pub(crate) fn begin_verifying(&self, bytes: u64) {
         self.live.bytes.store(0, Relaxed);
+        self.live.joined.store(0, Relaxed);
         *lock(&self.live.planned) = Some(bytes);
         self.enter(Phase::Verifying);
     }
@@ -154,6 +157,7 @@ impl Progress {
     pub(crate) fn wrote(&self, written: &Written, changed: u64) {
         let counts = &written.counts;
         self.live.changed.fetch_add(changed, Relaxed);
+        self.live.joined.fetch_add(written.range.len().saturating_sub(changed), Relaxed);
         self.live.sent.fetch_add(counts.bytes_sent - counts.bytes_pulled, Relaxed);
         self.live.bytes.fetch_add(written.range.len(), Relaxed);
         self.live.written.fetch_add(written.range.len(), Relaxed);

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pages::{DOCUMENTED_BYTES_PER_SECOND, DOCUMENTED_REQUESTS_PER_SECOND};
+
 /// Requests may leave this much ahead of their time, which evens out what timers lose.
 const SLACK: Duration = Duration::from_millis(20);
 /// How long is looked at before the first rate is told.
@@ -45,7 +47,7 @@ const PLAIN_FALL: f64 = 0.6;
 const LEAST: (f64, f64) = (1.0, 262_144.0);
 const LEAST_OF_HIGHEST: f64 = 0.02;
 /// Where nobody was refused yet, the best is what is documented of a page blob: requests and bytes a second.
-const DOCUMENTED: (f64, f64) = (500.0, 62_914_560.0);
+const DOCUMENTED: (f64, f64) = (DOCUMENTED_REQUESTS_PER_SECOND as f64, DOCUMENTED_BYTES_PER_SECOND as f64);
 /// Without refusals for this long, the rate rises: near the best that was ever given, and below it.
 const QUIET: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(3));
 /// Near the best means at least this part of it.
@@ -107,7 +109,7 @@ impl Scarce {
     /// "Ingress is over…"), otherwise as the size suggests. The documented targets of a page blob, 60 MiB/s and 500
     /// requests/s, meet at 123 KiB.
     pub(super) fn of(message: &str, bytes: u64) -> Self {
-        const BREAK_EVEN: u64 = (60 << 20) / 500;
+        const BREAK_EVEN: u64 = (DOCUMENTED_BYTES_PER_SECOND / DOCUMENTED_REQUESTS_PER_SECOND) as u64;
         if message.contains("Operations per second") {
             Self::Requests
         } else if message.contains("gress is over") || bytes >= BREAK_EVEN {

@@ -45,7 +45,7 @@ pub use failure::{CallError, Cause};
 pub use meter::{Meter, Reading};
 pub use pace::{Caps, Pace};
 pub use page_blob::{ListedSnapshot, Metadata, PageBlob, Properties};
-pub use pages::{Fence, LARGEST_CHUNK};
+pub use pages::{DOCUMENTED_BYTES_PER_SECOND, DOCUMENTED_REQUESTS_PER_SECOND, Fence, LARGEST_CHUNK};
 pub use ranges::Against;
 pub use resource::{PlainHttp, Resource, Role};
 pub use retry::RetryPolicy;

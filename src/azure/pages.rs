@@ -18,6 +18,11 @@ use crate::range::PageRange;
 /// The most that one Put Page, or one ranged GET with a checksum, may carry.
 pub const LARGEST_CHUNK: u64 = 4 << 20;
 
+/// What one page blob takes in a second, as documented (scalability targets of Azure Storage): a target, not a promise.
+pub const DOCUMENTED_BYTES_PER_SECOND: u32 = 60 << 20;
+/// The same of requests.
+pub const DOCUMENTED_REQUESTS_PER_SECOND: u32 = 500;
+
 /// What every page write carries so that a writer who was overtaken cannot write.
 #[derive(Clone, Debug)]
 pub struct Fence {

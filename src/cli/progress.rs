@@ -195,9 +195,21 @@ pub(super) fn time_left(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::azure::Reading;
     use crate::measure::Found;
+
+    #[test]
+    fn what_was_joined_before_the_comparison_is_not_counted_in_it() {
+        let progress = Progress::default();
+        let range = crate::range::PageRange::new(0, 8192).unwrap();
+        let counts = crate::copy::frontier::Counts::default();
+        progress.wrote(&crate::copy::frontier::Written { range, crc: None, sums: None, counts }, 4096);
+        assert_eq!((progress.read().bytes, progress.read().joined), (8192, 4096));
+        progress.begin_verifying(8192);
+        assert_eq!((progress.read().bytes, progress.read().joined), (0, 0));
+    }
 
     #[test]
     fn what_is_joined_is_no_part_of_what_is_expected() {

@@ -10,10 +10,13 @@
 //! and narrower by the time that its bytes take. It rests where both take the same. There is no memory of earlier chunks in
 //! it that could be wrong when the rates change, and nothing that could swing.
 
+use crate::azure::{DOCUMENTED_BYTES_PER_SECOND, DOCUMENTED_REQUESTS_PER_SECOND};
 use crate::leaf::LEAF;
 
-/// What a page blob takes, as documented: 60 MiB/s and 500 requests/s.
-const DOCUMENTED: Rates = Rates { bytes_per_second: 60.0 * 1_048_576.0, requests_per_second: 500.0 };
+const DOCUMENTED: Rates = Rates {
+    bytes_per_second: DOCUMENTED_BYTES_PER_SECOND as f64,
+    requests_per_second: DOCUMENTED_REQUESTS_PER_SECOND as f64,
+};
 /// How much wider a second of requests makes it, and how much narrower a second of bytes: e times.
 const STEER: f64 = 3.0;
 
