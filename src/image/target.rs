@@ -36,12 +36,29 @@ pub(super) struct Wish {
     pub(super) options: WriterOptions,
 }
 
+type Opened<T> = std::result::Result<T, Unopened>;
+
+/// Why a target was not opened.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// Somebody has it: another process, or a write of a task in this one that was dropped and has yet to end.
+    Held(Error),
+    /// Waiting changes nothing.
+    Unfit(Error),
+}
+
+impl From<Error> for Unopened {
+    fn from(error: Error) -> Self {
+        Self::Unfit(error)
+    }
+}
+
 impl Target {
     /// Opens the target, with the state that it goes on from.
-    pub(super) fn open(wish: &Wish) -> Result<(Self, Option<State>)> {
+    pub(super) fn open(wish: &Wish) -> Opened<(Self, Option<State>)> {
         if wish.length < 2 * PAGE || !wish.length.is_multiple_of(PAGE) {
             let why = format!("no image has {} bytes", wish.length);
-            return Err(failure::defect("write the image", &wish.path, why));
+            return Err(failure::defect("write the image", &wish.path, why).into());
         }
         let is_device = wish.path.is_device();
         let path = if is_device { wish.path.path().to_owned() } else { behind_link(wish.path.path()) };
@@ -54,7 +71,7 @@ impl Target {
         let which = match file.metadata() {
             Ok(known) if known.is_file() => which(&known),
             Ok(known) => which_device(&path, &known),
-            Err(error) => return Err(failure::writing("look at the image", &wish.path, &error)),
+            Err(error) => return Err(failure::writing("look at the image", &wish.path, &error).into()),
         };
         let state = match &wish.options.state_file {
             Some(named) => {
@@ -169,12 +186,12 @@ impl Target {
 }
 
 /// Opens the temporary file of a new image, and makes sure that this process alone has it.
-fn new_file(wish: &Wish, path: &Path, partial: &Path) -> Result<File> {
+fn new_file(wish: &Wish, path: &Path, partial: &Path) -> Opened<File> {
     match fs::symlink_metadata(path) {
         Ok(known) if !known.is_file() => {
-            return Err(unsuitable(wish, "it is no file").next("name a file: file:disk.vhd"));
+            return Err(unsuitable(wish, "it is no file").next("name a file: file:disk.vhd").into());
         }
-        Ok(_) if !wish.options.overwrite => return Err(exists(path)),
+        Ok(_) if !wish.options.overwrite => return Err(exists(path).into()),
         _ => {}
     }
     let failed = |error| failure::writing("make the file", partial.display(), &error);
@@ -192,7 +209,7 @@ fn new_file(wish: &Wish, path: &Path, partial: &Path) -> Result<File> {
 }
 
 /// Opens a file or device that is written in place.
-fn existing(wish: &Wish, path: &Path) -> Result<File> {
+fn existing(wish: &Wish, path: &Path) -> Opened<File> {
     let is_device = wish.path.is_device();
     let exclusive = is_device && !wish.options.force;
     if exclusive {
@@ -205,17 +222,19 @@ fn existing(wish: &Wish, path: &Path) -> Result<File> {
             Error::new(ErrorKind::NotFound, "write to the image", "there is no such file")
                 .on(&wish.path)
                 .next("check the path: ls -l")
+                .into()
         }
         io::ErrorKind::ResourceBusy => {
-            device::in_use(path, "it is in use: mounted, or part of a RAID or LVM")
+            let why = "it is in use: mounted, part of a RAID or LVM, or written to by another process";
+            Unopened::Held(device::in_use(path, why))
         }
-        io::ErrorKind::IsADirectory => unsuitable(wish, "it is a folder").next("name a file in it"),
-        _ => failure::writing("open the image", &wish.path, &error),
+        io::ErrorKind::IsADirectory => unsuitable(wish, "it is a folder").next("name a file in it").into(),
+        _ => failure::writing("open the image", &wish.path, &error).into(),
     })?;
     let known = file.metadata().map_err(|error| failure::writing("look at the image", &wish.path, &error))?;
     let is_kind = if is_device { known.file_type().is_block_device() } else { known.is_file() };
     if !is_kind {
-        return Err(unsuitable(wish, "it is neither a file nor a block device"));
+        return Err(unsuitable(wish, "it is neither a file nor a block device").into());
     }
     lock(wish, &file)?;
     check_length(wish, &file)?;
@@ -243,7 +262,7 @@ fn check_length(wish: &Wish, file: &File) -> Result<()> {
 }
 
 /// Takes the lock that lasts as long as the file is open.
-fn lock(wish: &Wish, file: &File) -> Result<()> {
+fn lock(wish: &Wish, file: &File) -> Opened<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(held_elsewhere(wish)),
@@ -308,10 +327,9 @@ fn unsuitable(wish: &Wish, why: impl Into<String>) -> Error {
     Error::new(ErrorKind::TargetUnsuitable, "write to the image", why).on(&wish.path)
 }
 
-fn held_elsewhere(wish: &Wish) -> Error {
-    Error::new(ErrorKind::LeaseHeld, "write to the image", "another process is writing to it")
-        .on(&wish.path)
-        .next("wait until it has ended, then run the same command again")
+fn held_elsewhere(wish: &Wish) -> Unopened {
+    let held = Error::new(ErrorKind::LeaseHeld, "write to the image", "another process is writing to it");
+    Unopened::Held(held.on(&wish.path).next("wait until it has ended, then run the same command again"))
 }
 
 /// A device is opened exclusively: Linux refuses that while it is mounted.

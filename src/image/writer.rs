@@ -12,13 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::path::ImagePath;
 use super::state::State;
-use super::target::{Target, Wish};
+use super::target::{Target, Unopened, Wish};
 use super::{blocking, failure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
+
+/// How long a target that is held is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 
 /// How an image is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +75,7 @@ impl ImageWriter {
     ///
     /// # Errors
     /// Before anything is written: [`ErrorKind::TargetExists`], [`ErrorKind::TargetUnsuitable`],
-    /// [`ErrorKind::LeaseHeld`] when another process is writing to it, [`ErrorKind::Output`] when the folder is
+    /// [`ErrorKind::LeaseHeld`] when another process is writing to it for longer than a few seconds, [`ErrorKind::Output`] when the folder is
     /// missing or cannot be written to, [`ErrorKind::NotFound`] when there is nothing to be written in place.
     pub async fn open(
         path: &ImagePath,
@@ -80,7 +85,7 @@ impl ImageWriter {
     ) -> Result<(Self, Resumed)> {
         let overwrite = options.overwrite;
         let wish = Wish { path: path.clone(), length, identity: identity.to_owned(), options };
-        let (target, state) = blocking(move || Target::open(&wish)).await?;
+        let (target, state) = open_patiently(wish).await?;
         let (is_open, noting, is_broken) = (RwLock::new(true), Mutex::new(()), AtomicBool::new(false));
         let writer = Self(Arc::new(Inner { target, overwrite, is_open, noting, is_broken }));
         Ok((writer, state.map_or(Resumed::Fresh, |state| Resumed::At(state.checkpoint))))
@@ -143,6 +148,20 @@ impl ImageWriter {
     /// Gives it up: removes the temporary file and the state. What was written in place stays written.
     pub async fn discard(self) -> Result<()> {
         blocking(move || self.0.close(Inner::discard)).await
+    }
+}
+
+/// Opens a target. One that is held is asked for again for a while: of a run that was ended, a write may still be
+/// under way, and the lock lasts as long as that.
+async fn open_patiently(wish: Wish) -> Result<(Target, Option<State>)> {
+    let (wish, until) = (Arc::new(wish), Instant::now() + PATIENCE);
+    loop {
+        let wish = Arc::clone(&wish);
+        match blocking(move || Ok(Target::open(&wish))).await? {
+            Ok(opened) => return Ok(opened),
+            Err(Unopened::Held(_)) if Instant::now() < until => sleep(ASKED_EVERY).await,
+            Err(Unopened::Held(error) | Unopened::Unfit(error)) => return Err(error),
+        }
     }
 }
 

@@ -123,7 +123,7 @@ async fn a_run_that_was_ended_goes_on_and_another_restore_begins_anew() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_at_once_are_one_too_many() {
     let place = place("disk.vhd");
     let (first, _) = place.open(fresh()).await.unwrap();
@@ -133,6 +133,24 @@ async fn two_at_once_are_one_too_many() {
     assert_eq!(place.refused(in_place()).await, ErrorKind::LeaseHeld);
     drop(first);
     place.open(in_place()).await.unwrap();
+}
+
+/// A restore that was dropped may have a write under way, and nobody can wait for that but the next one.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_about_to_end_is_waited_for() {
+    for options in [fresh(), in_place()] {
+        let place = place("disk.vhd");
+        if options.in_place {
+            fs::write(&place.path, []).unwrap();
+        }
+        let (first, _) = place.open(options.clone()).await.unwrap();
+        let ends = async move {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(place.open(options), ends);
+        second.unwrap();
+    }
 }
 
 #[tokio::test]
