@@ -322,24 +322,40 @@ async fn progress_is_shown_over_all_steps_of_a_chain() {
     assert!(text(&run.stderr).contains("time left"), "{}", text(&run.stderr));
 }
 
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_is_closed_ends_a_run_cleanly() {
-    let world = World::new().await;
-    let disk = world.disk(8 * MIB);
-    disk.write(0, &noise(1, 8 * MIB)).unwrap();
-    let snapshot = disk.snapshot();
-    let mut slow = sync(&world, &disk);
-    slow.args(["--rate-limit", "1MiB/s", "--chunk-size", "64KiB", "--checkpoint-every", "20ms"]);
-    let child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+/// Whether a hangup is ignored is inherited: from whoever runs the tests, or, as `nohup` does it, from what is said here.
+#[cfg(target_os = "linux")]
+async fn hung_up(world: &World, command: &Command, hangup: &str) -> std::process::Output {
+    let mut through = Command::new("env");
+    through.arg(hangup).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => through.env(name, value),
+            None => through.env_remove(name),
+        };
+    }
+    let child = through.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while world.target.stats().of(Call::PutPage).requests < 10 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
-    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{}", text(&ended.stderr));
-    assert!(world.source.arm().active_grants().is_empty());
-    let again = output(sync(&world, &disk)).await;
-    assert!(again.status.success(), "the lease was given back: {}", text(&again.stderr));
-    world.assert_points(&[&snapshot]);
+    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_closed_ends_a_run_cleanly_unless_it_was_to_outlive_it() {
+    for (hangup, code) in [("--default-signal=HUP", 130), ("--ignore-signal=HUP", 0)] {
+        let world = World::new().await;
+        let disk = world.disk(8 * MIB);
+        disk.write(0, &noise(1, 8 * MIB)).unwrap();
+        let snapshot = disk.snapshot();
+        let mut slow = sync(&world, &disk);
+        slow.args(["--rate-limit", "2MiB/s", "--chunk-size", "64KiB", "--checkpoint-every", "20ms"]);
+        let ended = hung_up(&world, &slow, hangup).await;
+        assert_eq!(ended.status.code(), Some(code), "{}", text(&ended.stderr));
+        assert!(world.source.arm().active_grants().is_empty());
+        let again = output(sync(&world, &disk)).await;
+        assert!(again.status.success(), "the lease was given back: {}", text(&again.stderr));
+        world.assert_points(&[&snapshot]);
+    }
 }
