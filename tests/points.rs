@@ -2,128 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "points/history.rs"]
+mod history;
+#[path = "points/protected.rs"]
+mod protected;
 mod world;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use history::{DAY, History};
 use serde_json::Value;
 use snapferry::ErrorKind;
-use snapferry::azure::{PageBlob, Role};
-use snapferry::base::lease::LeaseOptions;
-use snapferry::base::points::known;
-use snapferry::base::protect::{Change, ProtectReport, change};
-use snapferry::base::prune::{self, PruneReport};
+use snapferry::base::protect::Change;
+use snapferry::base::prune;
 use snapferry::base::retention::Retention;
 use snapferry::chain::Origin;
-use snapferry::progress::Progress;
-use snapferry::rollback::{RollbackReport, rollback};
-use snapferry::step::Report;
-use snapferry_emulator::{Call, Disk, DiskSnapshot, Fault, FaultKind};
+use snapferry_emulator::{Call, Fault, FaultKind};
 use tokio_util::sync::CancellationToken;
-use world::{MIB, World, noise, output, raw, snapferry, text, url};
-
-const DAY: Duration = Duration::from_hours(24);
-
-/// A base blob with a point for each of `days` snapshots, a day apart.
-struct History {
-    world: World,
-    disk: Disk,
-    snapshots: Vec<DiskSnapshot>,
-    reports: Vec<Report>,
-}
-
-impl History {
-    async fn of(days: usize) -> Self {
-        let world = World::new().await;
-        let disk = world.disk(4 * MIB);
-        let mut history = Self { world, disk, snapshots: Vec::new(), reports: Vec::new() };
-        for _ in 0..days {
-            history.next_day().await.unwrap();
-        }
-        history
-    }
-
-    fn snapshot(&mut self) -> DiskSnapshot {
-        self.world.source.advance_clock(DAY);
-        let day = self.snapshots.len() as u64;
-        self.disk.write((day % 8) * 256 * 1024, &noise(day, 64 * 1024)).unwrap();
-        self.disk.snapshot()
-    }
-
-    async fn next_day(&mut self) -> snapferry::Result<()> {
-        let snapshot = self.snapshot();
-        let report = self.world.copy(&snapshot, self.snapshots.last()).await?;
-        self.snapshots.push(snapshot);
-        self.reports.push(report);
-        Ok(())
-    }
-
-    /// A step that fails in the middle: the base is torn.
-    async fn tear(&mut self) -> DiskSnapshot {
-        let snapshot = self.snapshot();
-        self.world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::PutPage).always());
-        assert!(self.world.copy(&snapshot, self.snapshots.last()).await.is_err());
-        self.world.target.faults().clear();
-        assert_eq!(self.world.state().as_deref(), Some("applying"));
-        snapshot
-    }
-
-    fn blob(&self) -> PageBlob {
-        PageBlob::connect(url(Role::Target, &self.world.target_url()), &self.world.client).unwrap()
-    }
-
-    fn point(&self, day: usize) -> &str {
-        &self.reports[day].point.point
-    }
-
-    /// The days whose points exist, as the emulator holds them.
-    fn days(&self) -> Vec<usize> {
-        let there = self.world.base(None).unwrap().snapshots().to_vec();
-        (0..self.reports.len()).filter(|&day| there.iter().any(|time| time == self.point(day))).collect()
-    }
-
-    fn assert_identical(&self, days: &[usize]) {
-        for &day in days {
-            self.world.assert_identical(&self.reports[day], &self.snapshots[day]);
-        }
-    }
-
-    async fn prune(&self, retention: Retention) -> PruneReport {
-        prune::prune(&self.blob(), &retention, &CancellationToken::new()).await.unwrap()
-    }
-
-    async fn protect(&self, what: Change, days: &[usize]) -> snapferry::Result<ProtectReport> {
-        let points = days.iter().map(|&day| self.point(day).to_owned()).collect();
-        self.change(what, points).await
-    }
-
-    async fn change(&self, what: Change, points: BTreeSet<String>) -> snapferry::Result<ProtectReport> {
-        let lease = LeaseOptions { wait: Duration::ZERO, ..LeaseOptions::default() };
-        change(&self.blob(), what, &points, lease, &CancellationToken::new()).await
-    }
-
-    /// The days whose points are protected, by the base blob's own word.
-    async fn protected(&self) -> Vec<usize> {
-        let known = known(&self.blob()).await.unwrap();
-        let protected: Vec<_> =
-            known.iter().filter(|known| known.protected).map(|known| known.point.point.clone()).collect();
-        (0..self.reports.len()).filter(|&day| protected.iter().any(|time| time == self.point(day))).collect()
-    }
-
-    async fn roll_back(&self) -> RollbackReport {
-        let target = url(Role::Target, &self.world.target_url());
-        let (progress, cancel) = (Progress::default(), CancellationToken::new());
-        rollback(&target, &self.world.client, &self.world.settings, &progress, &cancel).await.unwrap()
-    }
-
-    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = snapferry();
-        command.arg("points").args(arguments).env("SNAPFERRY_TARGET", self.world.target_url());
-        let run = output(command).await;
-        (run.status.code(), text(&run.stdout), text(&run.stderr))
-    }
-}
+use world::{output, raw, snapferry, text};
 
 fn last(many: u32) -> Retention {
     Retention { last: Some(many), ..Retention::default() }
@@ -352,115 +248,6 @@ async fn prune_and_copy_at_the_same_time_do_not_harm_each_other() {
         assert!(days.len() >= 2 && days.ends_with(&[history.reports.len() - 2, history.reports.len() - 1]));
         history.assert_identical(&days);
     }
-}
-
-#[tokio::test]
-async fn protected_points_outlive_every_rule_and_every_run() {
-    let mut history = History::of(4).await;
-    let first = history.protect(Change::Protect, &[0, 2]).await.unwrap();
-    assert_eq!((first.changed.len(), first.protected.len()), (2, 2));
-    let again = history.protect(Change::Protect, &[0, 2]).await.unwrap();
-    assert_eq!((again.changed.len(), again.protected.len()), (0, 2));
-
-    history.next_day().await.unwrap();
-    assert_eq!(history.protected().await, [0, 2], "begin and seal hand the set on");
-    history.tear().await;
-    assert_eq!(history.protected().await, [0, 2], "a torn base has it");
-    assert_eq!(history.protect(Change::Protect, &[3]).await.unwrap().changed.len(), 1);
-    history.roll_back().await;
-    assert_eq!(history.protected().await, [0, 2, 3], "a rollback hands it on");
-    history.world.settings.rebase = true;
-    let snapshot = history.snapshot();
-    let rebased = history.world.copy(&snapshot, None).await.unwrap();
-    history.world.settings.rebase = false;
-    assert_eq!(history.protected().await, [0, 2, 3], "a rebase hands it on");
-    history.snapshots.push(snapshot);
-    history.reports.push(rebased);
-
-    history.prune(last(1)).await;
-    assert_eq!(history.days(), [0, 2, 3, 5]);
-    history.assert_identical(&[0, 2, 3, 5]);
-
-    let ended = history.protect(Change::Unprotect, &[2, 3]).await.unwrap();
-    assert_eq!((ended.changed.len(), ended.protected.len()), (2, 1));
-    assert_eq!(history.protect(Change::Unprotect, &[2, 3]).await.unwrap().changed.len(), 0);
-    history.prune(last(1)).await;
-    assert_eq!(history.days(), [0, 5]);
-}
-
-/// A seal that a crash interrupted: the marker "sealing" has the set too.
-#[tokio::test]
-async fn a_seal_that_is_finished_later_hands_the_protected_points_on() {
-    let mut history = History::of(2).await;
-    history.protect(Change::Protect, &[0]).await.unwrap();
-    let snapshot = history.snapshot();
-    history.world.target.faults().add(Fault::new(FaultKind::Forbidden).on(Call::SnapshotBlob).always());
-    assert!(history.world.copy(&snapshot, history.snapshots.last()).await.is_err());
-    history.world.target.faults().clear();
-    assert_eq!(history.world.state().as_deref(), Some("sealing"));
-    history.prune(last(1)).await;
-    assert_eq!(history.days(), [0, 1], "the last point of a base that waits for its seal stays");
-    assert_eq!(history.roll_back().await.outcome, "seal-finished");
-    assert_eq!(history.protected().await, [0]);
-    // Points do not carry the set.
-    let newest = history.world.base(None).unwrap().snapshots().last().cloned().unwrap();
-    let metadata = history.world.base(Some(&newest)).unwrap().metadata().clone();
-    assert!(!metadata.contains_key("snapferry_protected"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_points_are_protected_and_not_while_a_run_is_at_work() {
-    let history = History::of(2).await;
-    let unknown = BTreeSet::from(["2026-01-01T00:00:00.0000000Z".to_owned(), history.point(0).to_owned()]);
-    for what in [Change::Protect, Change::Unprotect] {
-        let refused = history.change(what, unknown.clone()).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
-    }
-    assert!(history.protected().await.is_empty(), "nothing was changed");
-
-    let blob = history.blob();
-    let id = "00000000-0000-4000-8000-000000000001";
-    blob.acquire_lease(Some(id), 60).await.unwrap();
-    let (code, _, told) =
-        history.run(&["protect", "--point", history.point(0), "--wait-for-lease", "0s"]).await;
-    assert_eq!(code, Some(17), "{told}");
-    assert!(history.protected().await.is_empty());
-    blob.release_lease(id).await.unwrap();
-    let (code, shown, told) = history.run(&["protect", "--point", history.point(0), history.point(1)]).await;
-    assert_eq!(code, Some(0), "{told}");
-    assert!(shown.contains("in all        2 protected"), "{shown}");
-    assert_eq!(history.protected().await, [0, 1]);
-    assert_eq!(history.run(&["unprotect", "--point", history.point(0)]).await.0, Some(0));
-    assert_eq!(history.protected().await, [1]);
-    blob.acquire_lease(Some(id), 60).await.expect("the lease was released");
-}
-
-/// A point that was deleted by other means can be taken out of the set.
-#[tokio::test]
-async fn a_protected_point_that_is_gone_can_be_unprotected() {
-    let history = History::of(2).await;
-    history.protect(Change::Protect, &[0]).await.unwrap();
-    let point = format!("{}&snapshot={}", history.world.target_url(), history.point(0));
-    assert_eq!(raw(reqwest::Method::DELETE, &point, &[], Vec::new()).await.status().as_u16(), 202);
-    assert!(history.protect(Change::Unprotect, &[0]).await.unwrap().protected.is_empty());
-}
-
-#[tokio::test]
-async fn metadata_without_room_for_the_set_is_told_before_a_copy_trips_over_it() {
-    let mut history = History::of(2).await;
-    let mut metadata = history.world.base(None).unwrap().metadata().clone();
-    metadata.insert("notes".to_owned(), "x".repeat(5700));
-    let headers: Vec<(&'static str, &str)> = metadata
-        .iter()
-        .map(|(name, value)| (&*Box::leak(format!("x-ms-meta-{name}").into_boxed_str()), value.as_str()))
-        .collect();
-    let set = format!("{}&comp=metadata", history.world.target_url());
-    assert_eq!(raw(reqwest::Method::PUT, &set, &headers, Vec::new()).await.status().as_u16(), 200);
-    let refused = history.protect(Change::Protect, &[0]).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Refused);
-    assert!(refused.why().contains("8 KiB") && refused.advice().is_some(), "{refused}");
-    history.next_day().await.unwrap();
-    history.assert_identical(&[0, 1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
