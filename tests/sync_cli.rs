@@ -87,6 +87,9 @@ async fn one_report_tells_of_all_steps_and_so_do_the_limits_of_the_result() {
     assert_eq!(run["source"].as_str(), Some(disk.arm_id().as_str()));
     assert!(run["target"].as_str().unwrap().ends_with(&format!("/{}/{}", world::CONTAINER, world::BASE)));
     assert_eq!(run["point"], steps[2]["point"]["point"]);
+    // Few extents: it is the bytes that take the time.
+    let seconds = sum("bytes_changed") as f64 / f64::from(60 << 20);
+    assert!((run["least_seconds"].as_f64().unwrap() - seconds).abs() < 1e-9, "{run}");
     let written: u64 =
         course["map"]["data"].as_array().unwrap().iter().map(|cell| cell.as_u64().unwrap()).sum();
     assert_eq!(written, sum("bytes_sent"), "the map is that of all steps");

@@ -92,6 +92,7 @@ fn seen(totals: &Totals, setting: Setting, bound: Option<u64>) -> Totals {
         bytes_joined: of(totals.bytes_joined),
         data_chunks: of(totals.data_chunks),
         clear_chunks: of(totals.clear_chunks),
+        least_seconds: totals.least_seconds * part,
     }
 }
 

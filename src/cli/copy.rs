@@ -160,7 +160,7 @@ fn describe_plan(report: &PlanReport) -> String {
         Mode::Server => ", by the service itself if it takes that",
     };
     format!(
-        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps){by}\nrequests      {} (besides a few for lease, marker and seal)",
+        "would         {what}{from}\nto            {} ({})\nchanged       {} in {} extents\ncleared       {} in {} extents\nread          {} ({} of it joined gaps){by}\nrequests      {} (besides a few for lease, marker and seal)\nat best       {:.1} s at the documented rates of a page blob",
         report.to,
         size(report.length),
         size(report.totals.bytes_changed),
@@ -170,6 +170,7 @@ fn describe_plan(report: &PlanReport) -> String {
         size(report.bytes_to_read),
         size(report.totals.bytes_joined),
         report.requests_planned,
+        report.totals.least_seconds,
     )
 }
 

@@ -51,6 +51,7 @@ impl Form {
 pub(super) struct Sums {
     bytes: u64,
     extents: u64,
+    least_seconds: f64,
     retries: u64,
     point: Option<String>,
     mode: Option<Mode>,
@@ -61,6 +62,7 @@ impl Sums {
     pub(super) fn add(&mut self, report: &Report) {
         self.bytes += report.bytes_sent;
         self.extents += report.totals.data_extents;
+        self.least_seconds += report.totals.least_seconds;
         self.retries += report.retries;
         self.point = Some(report.point.point.clone());
         self.mode = report.mode.or(self.mode);
@@ -129,6 +131,7 @@ impl ReportFile {
             began: self.began,
             bytes: if outcome.is_ok() { sums.bytes } else { last.map_or(0, |last| last.bytes_out) },
             extents: outcome.is_ok().then_some(sums.extents),
+            least_seconds: outcome.is_ok().then_some(sums.least_seconds),
             requests: last.map_or(0, |last| last.source_requests + last.target_requests),
             retries: sums.retries,
             seconds: course.seconds,

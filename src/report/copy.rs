@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::azure::{DOCUMENTED_BYTES_PER_SECOND, DOCUMENTED_REQUESTS_PER_SECOND};
 use crate::measure::Course;
 use crate::step::Mode;
 
 use super::course::{self, Detail};
-use super::units::{count, duration, rate, ratio, size};
+use super::units::{count, duration, rate, ratio, significant, size};
 use super::{limits, markdown, page};
 
 /// What a copy did, as plain facts.
@@ -35,6 +36,9 @@ pub struct CopyRun {
     pub bytes: u64,
     /// Extents of the difference, where all are known.
     pub extents: Option<u64>,
+    /// The least time, in seconds, in which a page blob takes what was copied at its documented rates, whichever gaps are
+    /// joined; where all extents are known.
+    pub least_seconds: Option<f64>,
     /// Requests to source and target, every attempt counted.
     pub requests: u64,
     /// Requests that were made again.
@@ -88,10 +92,28 @@ impl CopyRun {
         if let Some(error) = &self.error {
             facts.push(("Ended by", error.clone()));
         }
+        if let Some(least) = self.least_seconds.filter(|least| *least > 0.0) {
+            facts.push(("At best", at_best(least, self.seconds)));
+        }
         facts.push(("Began", self.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()));
         facts.push(("Version", format!("snapferry {}", self.version)));
         facts
     }
+}
+
+/// What a copy took, held against what a page blob takes.
+fn at_best(least: f64, took: f64) -> String {
+    let held = if took < least {
+        "; this one takes more".to_owned()
+    } else {
+        format!("; this took {} times as long", significant(took / least))
+    };
+    format!(
+        "{} where a page blob takes {} and {} requests/s (documented), whichever gaps are joined{held}",
+        duration(least),
+        rate(DOCUMENTED_BYTES_PER_SECOND.into()),
+        count(DOCUMENTED_REQUESTS_PER_SECOND.into()),
+    )
 }
 
 /// What limited it, and what to change.

@@ -22,6 +22,7 @@ pub(crate) fn copy_run() -> CopyRun {
         began: "2026-02-02T00:00:38Z".parse().unwrap(),
         bytes: course().samples.last().unwrap().bytes_out,
         extents: Some(48_211),
+        least_seconds: Some(141.6),
         requests: 8_576,
         retries: 40,
         seconds: 212.4,

@@ -118,10 +118,13 @@ impl FromStr for DiskSpec {
         // A file's name may hold commas, too, so options are looked for from the end.
         while let Some((before, option)) = rest.rsplit_once(',') {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let pattern_of = |text: &str| {
+                text.parse().map_err(|_| BadSpec { text: text.to_owned(), form: Pattern::FORMS })
+            };
             match key {
                 "snapshots" if snapshots.is_none() => snapshots = Some(value.parse().map_err(|_| bad())?),
-                "pattern" if pattern.is_none() => pattern = Some(value.parse().map_err(|_| bad())?),
-                "changes" if changes.is_none() => changes = Some(value.parse().map_err(|_| bad())?),
+                "pattern" if pattern.is_none() => pattern = Some(pattern_of(value)?),
+                "changes" if changes.is_none() => changes = Some(pattern_of(value)?),
                 _ => break,
             }
             rest = before;
@@ -320,6 +323,11 @@ mod tests {
         assert_eq!(
             disk("data").unwrap_err().to_string(),
             format!("'data' does not have the form {DISK_FORM}")
+        );
+        let told = disk("big=1GiB,pattern=scattered,snapshots=2").unwrap_err().to_string();
+        assert!(
+            told.starts_with("'scattered' does not have the form none, dense, scattered:COUNTxSIZE"),
+            "{told}"
         );
     }
 }

@@ -42,10 +42,12 @@ pub enum Pattern {
 
 /// The text describes no pattern.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is no pattern: none, dense, scattered:COUNTxSIZE, even:COUNTxSIZE, mixed or zeros")]
+#[error("'{0}' is no pattern: {forms}", forms = Pattern::FORMS)]
 pub struct BadPattern(String);
 
 impl Pattern {
+    pub(crate) const FORMS: &str = "none, dense, scattered:COUNTxSIZE, even:COUNTxSIZE, mixed or zeros";
+
     /// Whether a disk of so many bytes has room for it.
     pub fn fits(self, disk_bytes: u64) -> bool {
         match self {
