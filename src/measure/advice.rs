@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Course, Limit};
+use super::{Course, Limit, Share};
+
+/// A limit is told from this part of the time on.
+const WORTH_TELLING: f64 = 0.1;
 
 /// What limits a run, and by what it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,18 +86,20 @@ impl Limit {
 }
 
 impl Course {
-    /// What limited it most, as far as that is known.
+    /// What limited it most, as far as that is known for more than a tenth of the time.
     pub fn main_limit(&self) -> Option<Limit> {
-        self.limits.iter().map(|share| share.limit).find(|limit| *limit != Limit::Unknown)
+        self.known().next().map(|share| share.limit)
+    }
+
+    fn known(&self) -> impl Iterator<Item = &Share> {
+        self.limits.iter().filter(|share| share.limit != Limit::Unknown && share.part > WORTH_TELLING)
     }
 
     /// What limited the run for more than a tenth of the time, such as `the target 82 %, the window 11 %`; `None` when
     /// that is not known.
     pub fn limited_by(&self) -> Option<String> {
         let known: Vec<String> = self
-            .limits
-            .iter()
-            .filter(|share| share.limit != Limit::Unknown && share.part > 0.1)
+            .known()
             .map(|share| format!("{} {:.0} %", share.limit.words(), share.part * 100.0))
             .collect();
         (!known.is_empty()).then(|| known.join(", "))

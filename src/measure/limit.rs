@@ -41,6 +41,8 @@ const BUSY: f64 = 0.9;
 const SLOWER: f64 = 1.5;
 /// What became slower on one side is that side's doing from this part on.
 const MAINLY: f64 = 0.7;
+/// A window that grew by this part of itself is still opening.
+const OPENING: f64 = 0.1;
 /// Chunks that are needed to say how long one takes.
 const ENOUGH: u64 = 3;
 /// Classes of request sizes, each four times the one before: how long a request takes depends on its size.
@@ -114,12 +116,12 @@ impl LimitFinder {
             return Found::default();
         }
         let Some(pass) = passed.pass().or_else(|| remembered.pass()) else { return self.last };
-        self.last = self.of_full_window(&passed, pass);
+        self.last = self.of_full_window(now, &passed, pass);
         self.last
     }
 
     /// The window is full: is it too small, or is what is behind it slow?
-    fn of_full_window(&mut self, passed: &Span, pass: Pass) -> Found {
+    fn of_full_window(&mut self, now: &Counters, passed: &Span, pass: Pass) -> Found {
         let quickest = *self.quickest[pass.class].get_or_insert(pass);
         if pass.seconds() < quickest.seconds() {
             self.quickest[pass.class] = Some(pass);
@@ -137,8 +139,7 @@ impl LimitFinder {
         if held.concurrency >= held.learned {
             return Found { limit: Limit::Window, by: "--concurrency" };
         }
-        if passed.window > 0.5 {
-            // It is still opening.
+        if passed.window >= OPENING * now.window {
             return Found::default();
         }
         slow(passed.source.moving, passed.target.moving)
@@ -438,6 +439,11 @@ mod tests {
     #[test]
     fn a_window_that_is_still_opening_says_nothing() {
         assert_eq!(limit_of(Second { held: LEARNED, grows: 4.0, ..USUAL }), Limit::Unknown);
+        // A wide window grows by one with each of its widths, for ever: that is not opening.
+        let mut scene = Scene::new();
+        scene.now.window = 140.0;
+        let wide = Second { in_flight: 140.0, source: 0.25, held: LEARNED, grows: 1.6, ..USUAL };
+        assert_eq!(scene.pass(4, wide).limit, Limit::Source);
         assert_eq!(Scene::new().found, Found::default());
         let mut scene = Scene::new();
         assert_eq!(scene.finder.look(Counters { at: 0.01, ..scene.now }), Found::default(), "too early");

@@ -52,6 +52,11 @@ pub(super) fn sentence(limits: &[Share]) -> String {
         Limit::Window => "the number of chunks in flight was the limit",
         Limit::Unknown => "nothing could be told",
     };
+    let unknown = limits.iter().find(|share| share.limit == Limit::Unknown).map_or(0.0, |share| share.part);
+    if unknown > first.part {
+        let (part, unknown) = (percent(first.part), percent(unknown));
+        return format!("For {part} of the time {what}; for {unknown} nothing could be told.");
+    }
     format!("For {} of the time {what}.", percent(first.part))
 }
 
@@ -143,4 +148,23 @@ pub(super) fn card(id: &str, limits: &[Share]) -> String {
         list = list
     );
     page::card(Width::Half, TITLE, "Parts of the time, the largest first.", &content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headline_says_how_long_nothing_was_known() {
+        let share = |limit, part| Share { limit, part };
+        assert_eq!(
+            sentence(&[share(Limit::Source, 0.8), share(Limit::Unknown, 0.2)]),
+            "For 80 % of the time the source set the pace."
+        );
+        assert_eq!(
+            sentence(&[share(Limit::Unknown, 0.987), share(Limit::Source, 0.013)]),
+            "For 1.3 % of the time the source set the pace; for 99 % nothing could be told."
+        );
+        assert!(sentence(&[share(Limit::Unknown, 1.0)]).starts_with("It was too short"));
+    }
 }
