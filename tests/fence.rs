@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod scene;
 mod world;
 
 use std::process::{Child, Command, Stdio};
@@ -9,20 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
+use scene::{LEASE_LAPSES, to_be_overtaken};
 use snapferry::ErrorKind;
 use snapferry::azure::crc64::Crc64;
 use snapferry::azure::{Fence, PageBlob, Role};
+use snapferry::base::Base;
 use snapferry::base::lease::LeaseOptions;
-use snapferry::base::marker::StepId;
-use snapferry::base::{Base, Opening};
-use snapferry::chain::SnapshotId;
 use snapferry::copy::frontier::Checkpoint;
 use snapferry::copy::keeper::Keeper;
 use snapferry::range::PageRange;
 use snapferry_emulator::{Call, DiskSnapshot, Fault, FaultKind};
 use world::{MIB, World, noise, raw, snapferry, text, url};
-
-const LEASE_LAPSES: Duration = Duration::from_secs(61);
 
 async fn two_snapshots(world: &World) -> (DiskSnapshot, DiskSnapshot) {
     let disk = world.disk(8 * MIB);
@@ -38,20 +36,7 @@ async fn no_write_of_an_overtaken_writer_lands_whatever_it_tries() {
     let world = World::new().await;
     let (first, second) = two_snapshots(&world).await;
     let blob = PageBlob::connect(url(Role::Target, &world.target_url()), &world.client).unwrap();
-    let opening = Opening {
-        step: StepId {
-            from: Some(SnapshotId::of(&url(Role::Previous, &first.grant())).unwrap()),
-            to: SnapshotId::of(&url(Role::Source, &second.grant())).unwrap(),
-        },
-        length: second.len(),
-        run: "loser".to_owned(),
-        across_hosts: false,
-        origin: None,
-        rebase: false,
-        lease: LeaseOptions::default(),
-    };
-    let mut loser = Base::own(&blob, opening.lease).await.unwrap();
-    loser.begin(&opening, Checkpoint::default()).await.unwrap();
+    let mut loser = to_be_overtaken(&blob, &first, &second).await;
     let stale = loser.fence();
 
     world.target.advance_clock(LEASE_LAPSES);
@@ -73,7 +58,7 @@ async fn no_write_of_an_overtaken_writer_lands_whatever_it_tries() {
     assert!(loser.seal(Checkpoint { offset: second.len(), ..Checkpoint::default() }).await.is_err());
 
     // Each half of the fence holds by itself: a new lease with the old generation, and no lease at all.
-    let now = Base::own(&blob, opening.lease).await.unwrap().fence();
+    let now = Base::own(&blob, LeaseOptions::default()).await.unwrap().fence();
     assert!(now.generation > stale.generation);
     let old_generation = Fence { lease_id: now.lease_id.clone(), generation: stale.generation };
     assert_eq!(put(old_generation).await.unwrap_err().code(), "SequenceNumberConditionNotMet");

@@ -75,8 +75,9 @@ impl ImageWriter {
     ///
     /// # Errors
     /// Before anything is written: [`ErrorKind::TargetExists`], [`ErrorKind::TargetUnsuitable`],
-    /// [`ErrorKind::LeaseHeld`] when another process is writing to it for longer than a few seconds, [`ErrorKind::Output`] when the folder is
-    /// missing or cannot be written to, [`ErrorKind::NotFound`] when there is nothing to be written in place.
+    /// [`ErrorKind::LeaseHeld`] when another process is writing to it and does not end within a few seconds,
+    /// [`ErrorKind::Output`] when the folder is missing or cannot be written to, [`ErrorKind::NotFound`] when there is
+    /// nothing to be written in place.
     pub async fn open(
         path: &ImagePath,
         length: u64,

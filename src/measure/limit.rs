@@ -11,7 +11,9 @@
 //!    are more? Then more in flight only wait longer. What became slower is the limit: the source when it is mainly the
 //!    reads, the target when it is mainly the writes, the line when it is both. A line that is narrow in one direction
 //!    only cannot be told from the service behind it.
-//! 7. Is the window full and each chunk as quick as ever? The window.
+//! 7. Is the window full because of the user or of memory, and each chunk as quick as ever? The window.
+//! 8. Is the window full because more was found to bring nothing, and has it stopped growing by much? Where the chunks
+//!    are for most of their time.
 //!
 //! It is a function of the counters that it was shown, and looks at no clock.
 

@@ -78,6 +78,7 @@ impl Balance {
 
 #[cfg(test)]
 mod tests {
+    use super::super::least::tests::exact;
     use super::*;
 
     const EXTENTS: usize = 100_000;
@@ -93,19 +94,11 @@ mod tests {
         (requests / rates.requests_per_second).max(bytes / rates.bytes_per_second)
     }
 
-    /// The least time in which the extents can be copied, whichever gaps are joined: the narrowest first.
+    /// The least time in which the extents can be copied, whichever gaps are joined.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn best(gaps: &[f64], rates: Rates) -> f64 {
-        let mut sorted = gaps.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let mut bytes = SIZE * EXTENTS as f64;
-        let mut requests = EXTENTS as f64;
-        let mut best = seconds(rates, requests, bytes);
-        for gap in sorted {
-            bytes += gap;
-            requests -= 1.0;
-            best = best.min(seconds(rates, requests, bytes));
-        }
-        best
+        let (bytes, requests) = (SIZE as u64 * EXTENTS as u64, EXTENTS as u64);
+        exact(bytes, requests, gaps.iter().map(|gap| *gap as u64).collect(), rates)
     }
 
     /// The time that the steered limit comes to.

@@ -90,14 +90,14 @@ fn narrowest(class: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::range::{PAGE, PageRange};
     use proptest::prelude::*;
 
     /// All gaps known, narrowest first.
-    fn exact(bytes: u64, requests: u64, mut gaps: Vec<u64>, rates: Rates) -> f64 {
+    pub(in crate::plan) fn exact(bytes: u64, requests: u64, mut gaps: Vec<u64>, rates: Rates) -> f64 {
         let seconds = |bytes: u64, requests: u64| {
             (bytes as f64 / rates.bytes_per_second).max(requests as f64 / rates.requests_per_second)
         };

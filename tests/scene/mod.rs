@@ -5,7 +5,12 @@
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
-use snapferry::azure::Role;
+use snapferry::azure::{PageBlob, Role};
+use snapferry::base::lease::LeaseOptions;
+use snapferry::base::marker::StepId;
+use snapferry::base::{Base, Opening};
+use snapferry::chain::SnapshotId;
+use snapferry::copy::frontier::Checkpoint;
 use snapferry::progress::Progress;
 use snapferry::replicate::replicate;
 use snapferry::rollback::{RollbackReport, rollback};
@@ -151,4 +156,23 @@ pub async fn ask(world: &World, arguments: &[&str]) -> (Option<i32>, String, Str
     command.args(arguments).env("SNAPFERRY_TARGET", world.target_url());
     let run = output(command).await;
     (run.status.code(), text(&run.stdout), text(&run.stderr))
+}
+
+/// A writer that has begun the step from `first` to `second`, and that another one is going to overtake.
+pub async fn to_be_overtaken(blob: &PageBlob, first: &DiskSnapshot, second: &DiskSnapshot) -> Base {
+    let opening = Opening {
+        step: StepId {
+            from: Some(SnapshotId::of(&url(Role::Previous, &first.grant())).unwrap()),
+            to: SnapshotId::of(&url(Role::Source, &second.grant())).unwrap(),
+        },
+        length: second.len(),
+        run: "loser".to_owned(),
+        across_hosts: false,
+        origin: None,
+        rebase: false,
+        lease: LeaseOptions::default(),
+    };
+    let mut loser = Base::own(blob, opening.lease).await.unwrap();
+    loser.begin(&opening, Checkpoint::default()).await.unwrap();
+    loser
 }

@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use snapferry::ErrorKind;
 use snapferry::azure::{PageBlob, Role};
-use snapferry::base::marker::StepId;
-use snapferry::base::{Base, Opening};
-use snapferry::chain::SnapshotId;
-use snapferry::copy::frontier::Checkpoint;
 use snapferry::range::PageRange;
 use snapferry::step::{Mode, Verify};
 use snapferry::verify::{RecordState, Verdict};
 use snapferry_emulator::{Call, DiskSnapshot, Fault, FaultKind, Knobs};
 
-use crate::scene::{CHUNK, LEASE_LAPSES, copying, interrupted};
+use crate::scene::{CHUNK, LEASE_LAPSES, copying, interrupted, to_be_overtaken};
 use crate::world::{MIB, World, assert_same_bytes, noise, url};
 use crate::{assert_pulled, change, reads_before, verified, world};
 
@@ -152,20 +148,7 @@ async fn a_late_pull_of_an_overtaken_writer_does_not_land() {
     let second = change(&disk);
     let blob = PageBlob::connect(url(Role::Target, &world.target_url()), &world.client).unwrap();
     let old = PageBlob::connect(url(Role::Source, &first.grant()), &world.client).unwrap();
-    let opening = Opening {
-        step: StepId {
-            from: Some(SnapshotId::of(&url(Role::Previous, &first.grant())).unwrap()),
-            to: SnapshotId::of(&url(Role::Source, &second.grant())).unwrap(),
-        },
-        length: second.len(),
-        run: "loser".to_owned(),
-        across_hosts: false,
-        origin: None,
-        rebase: false,
-        lease: world.settings.lease,
-    };
-    let mut loser = Base::own(&blob, opening.lease).await.unwrap();
-    loser.begin(&opening, Checkpoint::default()).await.unwrap();
+    let loser = to_be_overtaken(&blob, &first, &second).await;
     let stale = loser.fence();
 
     // Let in by the fence when it is sent, and delayed in the network until the other writer is done.
